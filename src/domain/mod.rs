@@ -1,0 +1,4 @@
+//! WHAT: a domain and its disks, from libvirt's XML.
+
+pub mod model;
+pub mod xml;

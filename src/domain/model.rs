@@ -1,0 +1,200 @@
+//! A domain as virt-fsck sees it: its name and its disks.
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::units::{Bytes, SectorSize};
+
+/// A domain: a name and disks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// Its name.
+    pub name: String,
+    /// Its UUID; XML that was never defined may have none.
+    pub uuid: Option<Uuid>,
+    /// Its disks, in the order of the XML.
+    pub disks: Vec<Disk>,
+}
+
+/// One `<disk>` (docs/formatdomain.rst of libvirt, "Hard drives, floppy disks, CDROMs").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// `<target dev=>`: the name the report uses. Unique in a domain.
+    pub target: String,
+    /// `device=`.
+    pub device: DeviceKind,
+    /// The top of its chain: what the guest reads and writes.
+    pub image: Image,
+    /// What lies under the top image.
+    pub backing: Backing,
+    /// `<blockio logical_block_size=>`, else 512.
+    pub sector_size: SectorSize,
+    /// `<readonly/>`; a cdrom is always read-only.
+    pub read_only: bool,
+    /// `<shareable/>`: meant to be used by several domains at once.
+    pub shareable: bool,
+    /// `<transient/>`: the guest's changes are dropped when it stops.
+    pub transient: bool,
+    /// `<mirror>`: a block job was running when this XML was made.
+    pub mirror: bool,
+    /// A missing source is allowed (`startupPolicy` requisite or optional).
+    pub may_be_missing: bool,
+}
+
+/// `device=` of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A hard disk; also when the attribute is missing.
+    Disk,
+    /// A SCSI device passed through.
+    Lun,
+    /// A CD or DVD drive.
+    Cdrom,
+    /// A floppy drive.
+    Floppy,
+}
+
+/// One image of a chain: a source, and how its bytes are to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Where it is; `None` for a drive without a medium.
+    pub source: Option<Source>,
+    /// `<driver type=>` or `<format type=>`.
+    pub format: Format,
+    /// `<slices><slice type='storage'>`: the image lies at an offset inside the source.
+    pub slice: Option<Slice>,
+    /// `<encryption>`, under `<source>` or under `<disk>`.
+    pub encryption: Option<Encryption>,
+}
+
+/// What lies under an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// The XML says nothing: what the image itself records.
+    AsRecorded,
+    /// `<backingStore/>`: nothing, whatever the image records.
+    None,
+    /// `<backingStore type=...>`: this, whatever the image records.
+    Given(Box<BackingImage>),
+}
+
+/// An image under another, as the XML gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackingImage {
+    /// The image.
+    pub image: Image,
+    /// What lies under it in turn.
+    pub backing: Backing,
+}
+
+/// Where an image is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `type='file'`.
+    File(PathBuf),
+    /// `type='block'`.
+    Block(PathBuf),
+    /// `type='volume'`: to be resolved through its pool.
+    Volume {
+        /// `pool=`.
+        pool: String,
+        /// `volume=`.
+        volume: String,
+    },
+    /// `type='network'`.
+    Network {
+        /// `protocol=`.
+        protocol: String,
+        /// `name=`, where the protocol has one.
+        name: Option<String>,
+    },
+    /// `type='dir'`: a directory that QEMU shows as a FAT disk.
+    Directory(PathBuf),
+    /// `type='nvme'`: an NVMe namespace taken from the host kernel.
+    Nvme {
+        /// The PCI address, `0000:01:00.0`.
+        address: String,
+        /// `namespace=`.
+        namespace: u32,
+    },
+    /// `type='vhostuser'`: another process serves the disk.
+    VhostUser(PathBuf),
+    /// `type='vhostvdpa'`: a vDPA device serves the disk.
+    VhostVdpa(PathBuf),
+}
+
+impl Source {
+    /// The path on this host, where the source has one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path)
+            | Self::Block(path)
+            | Self::Directory(path)
+            | Self::VhostUser(path)
+            | Self::VhostVdpa(path) => Some(path),
+            Self::Volume { .. } | Self::Network { .. } | Self::Nvme { .. } => None,
+        }
+    }
+}
+
+/// As people write it: a path, `pool/volume`, `rbd:pool/image`.
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path)
+            | Self::Block(path)
+            | Self::Directory(path)
+            | Self::VhostUser(path)
+            | Self::VhostVdpa(path) => write!(f, "{}", path.display()),
+            Self::Volume { pool, volume } => write!(f, "volume {volume} of pool {pool}"),
+            Self::Network {
+                protocol,
+                name: Some(name),
+            } => write!(f, "{protocol}:{name}"),
+            Self::Network { protocol, .. } => write!(f, "{protocol}:"),
+            Self::Nvme { address, namespace } => write!(f, "nvme {address} namespace {namespace}"),
+        }
+    }
+}
+
+/// The format of an image, as libvirt names it; never guessed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `raw`, and where the XML names none (libvirt does not probe).
+    Raw,
+    /// `qcow2`.
+    Qcow2,
+    /// `qcow`, the first version.
+    Qcow,
+    /// `qed`.
+    Qed,
+    /// `vmdk`.
+    Vmdk,
+    /// `vdi`.
+    Vdi,
+    /// `vhdx`.
+    Vhdx,
+    /// `vpc`, also known as VHD.
+    Vpc,
+    /// Any other name.
+    Other(String),
+}
+
+/// A part of a source, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Where the image begins.
+    pub offset: Bytes,
+    /// How long it is.
+    pub size: Bytes,
+}
+
+/// `<encryption format= engine=>` (docs/formatstorageencryption.rst).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    /// `format=`: luks, luks2, qcow, default.
+    pub format: String,
+    /// `engine=`: qemu if missing.
+    pub engine: Option<String>,
+}

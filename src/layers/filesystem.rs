@@ -1,0 +1,89 @@
+//! What a filesystem's superblock tells.
+
+use crate::units::Bytes;
+
+/// The type of a filesystem, as blkid(8) names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilesystemKind {
+    /// ext2: no journal.
+    Ext2,
+    /// ext3: a journal, no ext4 features.
+    Ext3,
+    /// ext4: any feature that ext3 does not have.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// FAT12, FAT16 or FAT32.
+    Vfat,
+    /// exFAT.
+    Exfat,
+    /// NTFS.
+    Ntfs,
+    /// btrfs.
+    Btrfs,
+    /// F2FS.
+    F2fs,
+    /// ISO 9660, as on installation media.
+    Iso9660,
+    /// squashfs.
+    Squashfs,
+}
+
+impl FilesystemKind {
+    /// The name people and blkid(8) use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext2 => "ext2",
+            Self::Ext3 => "ext3",
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Vfat => "vfat",
+            Self::Exfat => "exfat",
+            Self::Ntfs => "ntfs",
+            Self::Btrfs => "btrfs",
+            Self::F2fs => "f2fs",
+            Self::Iso9660 => "iso9660",
+            Self::Squashfs => "squashfs",
+        }
+    }
+}
+
+/// Seconds since 1970, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+/// A filesystem found by its signature.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Filesystem {
+    /// Which one.
+    pub kind: FilesystemKind,
+    /// Its UUID or serial number, written as blkid(8) writes it; `None` if it has none.
+    pub uuid: Option<String>,
+    /// Its label, trimmed; `None` if empty.
+    pub label: Option<String>,
+    /// Its own size, as the superblock says; may differ from the layer it lies in.
+    pub size: Option<Bytes>,
+    /// What only some filesystems keep.
+    pub record: CheckRecord,
+}
+
+/// What a superblock remembers of checks and mounts (ext only, but for `dirty`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CheckRecord {
+    /// When it was last checked.
+    pub last_check: Option<Timestamp>,
+    /// Mounts since then.
+    pub mount_count: Option<u32>,
+    /// Mounts after which a check is due; `None` if never.
+    pub max_mount_count: Option<u32>,
+    /// When the next check is due by time; `None` if never.
+    pub next_check: Option<Timestamp>,
+    /// The filesystem itself says it was not cleanly unmounted: a journal to replay, or a dirty flag.
+    pub dirty: Option<bool>,
+    /// The filesystem itself says errors were found in it while mounted.
+    pub has_errors: Option<bool>,
+    /// Its primary superblock is damaged; it was recognised by a backup.
+    pub primary_damaged: bool,
+}

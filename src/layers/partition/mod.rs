@@ -1,0 +1,1 @@
+//! Partition tables: MBR with its extended chain, and GPT.

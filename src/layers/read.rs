@@ -1,0 +1,160 @@
+//! Reading a layer's bytes, wherever they lie.
+
+use std::io;
+
+use crate::layers::extent::{ExtentMap, ImageIndex};
+use crate::units::Bytes;
+
+/// The most bytes one read of a parser may ask for. LVM's largest metadata areas hold a few MiB;
+/// anything above is a hostile length field.
+pub const MAX_READ: Bytes = Bytes::mib(16);
+
+/// Something with a size whose bytes can be read at any offset.
+pub trait ReadAt {
+    /// How many bytes there are.
+    fn size(&self) -> Bytes;
+
+    /// Fills the whole buffer from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the buffer reaches past the end, else what the system says.
+    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// `length` bytes from `offset` in a new buffer.
+    ///
+    /// # Errors
+    /// As [`ReadAt::read_exact_at`]; `InvalidInput` above [`MAX_READ`].
+    fn read_at(&self, offset: Bytes, length: Bytes) -> io::Result<Vec<u8>> {
+        if length > MAX_READ {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a read of {length} is more than any layer needs"),
+            ));
+        }
+        let length = usize::try_from(length.get()).map_err(io::Error::other)?;
+        let mut buffer = vec![0; length];
+        self.read_exact_at(offset, &mut buffer)?;
+        Ok(buffer)
+    }
+}
+
+fn past_the_end() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "a read past the end of the layer",
+    )
+}
+
+/// Bytes in memory are a layer too: what tests and fuzzers read.
+impl ReadAt for [u8] {
+    fn size(&self) -> Bytes {
+        Bytes::new(self.len() as u64)
+    }
+
+    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset.get()).map_err(|_| past_the_end())?;
+        let end = start.checked_add(buffer.len()).ok_or_else(past_the_end)?;
+        buffer.copy_from_slice(self.get(start..end).ok_or_else(past_the_end)?);
+        Ok(())
+    }
+}
+
+/// The opened images of a domain, by index.
+pub trait ReadImages {
+    /// The image, if the domain has so many.
+    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt>;
+}
+
+/// A layer's bytes, read through its extent map.
+pub struct LayerReader<'a> {
+    images: &'a dyn ReadImages,
+    map: &'a ExtentMap,
+}
+
+impl<'a> LayerReader<'a> {
+    /// Reads the layer that `map` lays out over `images`.
+    pub fn new(images: &'a dyn ReadImages, map: &'a ExtentMap) -> Self {
+        Self { images, map }
+    }
+}
+
+impl std::fmt::Debug for LayerReader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerReader")
+            .field("map", self.map)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReadAt for LayerReader<'_> {
+    fn size(&self) -> Bytes {
+        self.map.size()
+    }
+
+    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        let part = self
+            .map
+            .slice(offset, Bytes::new(buffer.len() as u64))
+            .map_err(|_| past_the_end())?;
+        let mut rest = buffer;
+        for extent in part.extents() {
+            let image = self.images.image(extent.image).ok_or_else(past_the_end)?;
+            let length = usize::try_from(extent.length.get()).map_err(io::Error::other)?;
+            let (now, later) = rest.split_at_mut_checked(length).ok_or_else(past_the_end)?;
+            image.read_exact_at(extent.offset, now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::extent::Extent;
+
+    struct Two([Vec<u8>; 2]);
+
+    impl ReadImages for Two {
+        fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
+            self.0.get(index.0).map(|bytes| bytes as &dyn ReadAt)
+        }
+    }
+
+    impl ReadAt for Vec<u8> {
+        fn size(&self) -> Bytes {
+            self.as_slice().size()
+        }
+
+        fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+            self.as_slice().read_exact_at(offset, buffer)
+        }
+    }
+
+    #[test]
+    fn a_read_crosses_images() {
+        let images = Two([b"abcdef".to_vec(), b"123456".to_vec()]);
+        let mut map = ExtentMap::default();
+        for (image, offset) in [(0, 3), (1, 0)] {
+            map.push(Extent {
+                image: ImageIndex(image),
+                offset: Bytes::new(offset),
+                length: Bytes::new(3),
+            });
+        }
+        let layer = LayerReader::new(&images, &map);
+        assert_eq!(layer.size(), Bytes::new(6));
+        let mut buffer = [0; 4];
+        layer.read_exact_at(Bytes::new(1), &mut buffer).unwrap();
+        assert_eq!(&buffer, b"ef12");
+        assert!(layer.read_exact_at(Bytes::new(3), &mut buffer).is_err());
+    }
+
+    #[test]
+    fn a_hostile_length_is_not_allocated() {
+        let error = [0_u8; 4][..]
+            .read_at(Bytes::ZERO, Bytes::new(u64::MAX))
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+}

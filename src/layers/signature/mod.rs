@@ -1,0 +1,1 @@
+//! What a layer is, told by the signatures in its bytes.

@@ -1,0 +1,158 @@
+//! The tree of layers of a domain: disks, partitions, volume groups, filesystems.
+
+use crate::layers::extent::ExtentMap;
+use crate::layers::filesystem::Filesystem;
+use crate::units::{Bytes, SectorSize};
+
+/// A layer's place, as people read it: `vda/p2/lvg1/lvroot`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct LayerPath(String);
+
+impl LayerPath {
+    /// The path of a whole disk: its target name.
+    pub fn disk(target: &str) -> Self {
+        Self(target.to_owned())
+    }
+
+    /// The path of a layer inside this one.
+    #[must_use]
+    pub fn join(&self, name: &str) -> Self {
+        Self(format!("{}/{name}", self.0))
+    }
+
+    /// The whole path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part below `parent`; the whole path if it is not below it.
+    pub fn below(&self, parent: &Self) -> &str {
+        self.0
+            .strip_prefix(parent.as_str())
+            .and_then(|rest| rest.strip_prefix('/'))
+            .unwrap_or(&self.0)
+    }
+}
+
+impl std::fmt::Display for LayerPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// One layer: where its bytes lie, what they are, what is inside.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Layer {
+    /// Its place in the tree.
+    pub path: LayerPath,
+    /// Where its bytes lie.
+    pub extents: ExtentMap,
+    /// What the layer around it says of it: a partition's type and name. Empty if nothing.
+    pub role: Option<PartitionRole>,
+    /// What it is.
+    pub content: Content,
+    /// What a reader should know but what stops nothing: "the backup GPT is missing".
+    pub notes: Vec<String>,
+    /// The layers inside, in the order of their numbers.
+    pub children: Vec<Layer>,
+}
+
+impl Layer {
+    /// The layer's length in bytes.
+    pub fn size(&self) -> Bytes {
+        self.extents.size()
+    }
+
+    /// This layer and all inside it, parents first.
+    pub fn walk(&self) -> Vec<&Layer> {
+        let mut layers = vec![self];
+        for child in &self.children {
+            layers.extend(child.walk());
+        }
+        layers
+    }
+}
+
+/// What a partition table says of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PartitionRole {
+    /// The type: a GUID (GPT), or `0x83` (MBR).
+    pub type_code: String,
+    /// The type in words where it is well known: "EFI System", "BIOS boot".
+    pub type_name: Option<&'static str>,
+    /// GPT's partition name; `None` if empty or MBR.
+    pub name: Option<String>,
+    /// The partition holds bare boot code by its type (BIOS boot, PReP): no filesystem is expected.
+    pub holds_boot_code: bool,
+}
+
+/// What a layer's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "content", rename_all = "kebab-case")]
+pub enum Content {
+    /// A partition table; the partitions are the children.
+    PartitionTable {
+        /// GPT or MBR.
+        scheme: PartitionScheme,
+        /// The sector size it was read with.
+        sector_size: SectorSize,
+    },
+    /// An LVM2 physical volume; the logical volumes that begin on it are the children.
+    PhysicalVolume {
+        /// Its UUID as LVM writes it, with six dashes.
+        uuid: String,
+        /// The volume group's name; `None` if it belongs to none.
+        volume_group: Option<String>,
+    },
+    /// A filesystem.
+    Filesystem(Filesystem),
+    /// Swap space.
+    Swap {
+        /// Its UUID.
+        uuid: Option<String>,
+        /// Its label.
+        label: Option<String>,
+        /// A suspended system's memory image lies in it, with this signature. Nothing of the
+        /// domain may be touched then.
+        hibernated: Option<String>,
+    },
+    /// Recognised, but what is inside cannot be reached.
+    Opaque {
+        /// What it is: "LUKS2", "BitLocker", "thin pool".
+        what: String,
+        /// Its UUID, where it has one.
+        uuid: Option<String>,
+        /// Why it cannot be looked into.
+        reason: String,
+    },
+    /// Nothing recognised, and the beginning is all zeros.
+    Blank,
+    /// Nothing recognised, though there is data.
+    Unknown,
+    /// It could not be read: the cause in words.
+    Unreadable {
+        /// The cause.
+        cause: String,
+    },
+}
+
+/// The kind of a partition table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartitionScheme {
+    /// GUID partition table (UEFI 2.10, chapter 5).
+    Gpt,
+    /// Master boot record.
+    Mbr,
+}
+
+impl PartitionScheme {
+    /// The name people and blkid(8) use: `gpt`, `dos`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gpt => "gpt",
+            Self::Mbr => "dos",
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The virt-fsck command.
+
+fn main() {}
