@@ -3,6 +3,22 @@
 //!
 //! The modules stand in the order the data takes:
 
+pub mod check;
 pub mod domain;
+pub mod engine;
+pub mod guard;
 pub mod layers;
+pub mod reach;
+pub mod report;
+pub mod run;
+pub mod sweep;
+
+pub mod cause;
+pub mod cli;
+pub mod cmd;
+pub mod dry_run;
+pub mod interrupt;
+pub mod names;
+pub mod namespace;
+pub mod select;
 pub mod units;

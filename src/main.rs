@@ -1,3 +1,171 @@
-//! The virt-fsck command.
+//! The virt-fsck command: arguments, private mount namespace, runtime, run, exit status.
 
-fn main() {}
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
+
+use virt_fsck::check::outcome::Observer;
+use virt_fsck::cli::{Cli, OutputFormat};
+use virt_fsck::engine::user::folder;
+use virt_fsck::interrupt::Interrupt;
+use virt_fsck::report::clock::Clock;
+use virt_fsck::report::exit::ExitStatus;
+use virt_fsck::report::model::DomainReport;
+use virt_fsck::report::progress::{Bars, Lines, Quiet};
+use virt_fsck::report::style::{Facts, Style, Verbosity};
+use virt_fsck::report::{json, list, summary, tree};
+use virt_fsck::run::{Action, Options};
+use virt_fsck::select::Selection;
+use virt_fsck::{namespace, sweep};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    log_commands(cli.output.verbose);
+    match run(&cli) {
+        Ok(status) => ExitCode::from(status.code()),
+        Err(error) => {
+            let sentence = virt_fsck::cause::sentence(error.as_ref());
+            complain(&format!("virt-fsck: {sentence}\n"));
+            ExitCode::from(ExitStatus::OPERATIONAL.code())
+        }
+    }
+}
+
+/// Help and version are no errors; everything else of clap's is a wrong use.
+fn usage(error: &clap::Error) -> ExitCode {
+    let status = match error.use_stderr() {
+        true => ExitStatus::USAGE,
+        false => ExitStatus::CLEAN,
+    };
+    // Nobody is left to tell when the terminal is gone.
+    let _gone = error.print();
+    ExitCode::from(status.code())
+}
+
+fn log_commands(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_level(false)
+        .with_ansi(false)
+        .init();
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
+    namespace::leave_host_mounts().context("leaving the host's mount namespace")?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(check(cli))
+}
+
+async fn check(cli: &Cli) -> anyhow::Result<ExitStatus> {
+    let mut interrupt = Interrupt::listen().context("listening for signals")?;
+    let options = options(cli);
+    let style = style();
+    let listed = options.action == Action::List;
+    let machine = cli.output.format == OutputFormat::Json;
+    let show = |report: &DomainReport| {
+        if !machine {
+            print(&human(report, &options, style, cli));
+        }
+    };
+    let observer = observer(cli, style);
+    let reports = sweep::sweep(
+        &cli.target,
+        &options,
+        &mut interrupt,
+        observer.as_ref(),
+        show,
+    )
+    .await?;
+    let status = ExitStatus::of_all(&reports);
+    if machine {
+        print(&json::render(&reports, status, listed)?);
+    } else if matches!(options.action, Action::Check(_)) && !cli.output.quiet {
+        print(&summary::summary(&reports, style));
+    }
+    Ok(status)
+}
+
+fn options(cli: &Cli) -> Options {
+    Options {
+        action: cli.work.action(),
+        selection: Selection {
+            disks: cli.target.disk.clone(),
+            filesystems: cli.target.filesystem.clone(),
+        },
+        run_base: folder::run_base(),
+        state_base: cli
+            .work
+            .state_dir
+            .clone()
+            .unwrap_or_else(folder::default_state_base),
+    }
+}
+
+fn human(report: &DomainReport, options: &Options, style: Style, cli: &Cli) -> String {
+    let verbosity = match (cli.output.quiet, cli.output.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, 0) => Verbosity::Normal,
+        (false, _) => Verbosity::Verbose,
+    };
+    match options.action {
+        Action::List => list::render(report, style, &Clock::system()),
+        Action::Check(_) => tree::render(report, style, verbosity),
+        Action::DryRun(_) => {
+            let plan = report
+                .plan
+                .iter()
+                .map(|line| style.charset().clean(line) + "\n");
+            list::render(report, style, &Clock::system()) + &plan.collect::<String>()
+        }
+    }
+}
+
+fn style() -> Style {
+    let variable = |name: &str| std::env::var(name).ok();
+    let [no_color, term, lc_all, lc_ctype, lang] =
+        ["NO_COLOR", "TERM", "LC_ALL", "LC_CTYPE", "LANG"].map(variable);
+    Style::detect(&Facts {
+        is_terminal: std::io::stdout().is_terminal(),
+        no_color: no_color.as_deref(),
+        term: term.as_deref(),
+        lc_all: lc_all.as_deref(),
+        lc_ctype: lc_ctype.as_deref(),
+        lang: lang.as_deref(),
+    })
+}
+
+fn observer(cli: &Cli, style: Style) -> Box<dyn Observer> {
+    if cli.output.quiet || cli.output.format == OutputFormat::Json {
+        Box::new(Quiet)
+    } else if std::io::stderr().is_terminal() && cli.output.verbose == 0 {
+        Box::new(Bars::new(style))
+    } else {
+        Box::new(Lines::stderr(style))
+    }
+}
+
+fn print(text: &str) {
+    // A reader who has gone does not change what was found; the exit status tells it.
+    let _gone = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _gone = std::io::stderr().lock().write_all(text.as_bytes());
+}

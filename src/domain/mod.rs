@@ -1,4 +1,5 @@
 //! WHAT: a domain and its disks, from libvirt's XML.
 
+pub mod libvirt;
 pub mod model;
 pub mod xml;

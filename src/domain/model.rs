@@ -20,7 +20,8 @@ pub struct Domain {
 /// One `<disk>` (docs/formatdomain.rst of libvirt, "Hard drives, floppy disks, CDROMs").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// `<target dev=>`: the name the report uses. Unique in a domain.
+    /// `<target dev=>`: the name the report uses. Made unique in a domain: without one it is `disk`
+    /// and the place in the XML from 0, a second `vda` is `vda#2`.
     pub target: String,
     /// `device=`.
     pub device: DeviceKind,
@@ -38,7 +39,8 @@ pub struct Disk {
     pub transient: bool,
     /// `<mirror>`: a block job was running when this XML was made.
     pub mirror: bool,
-    /// A missing source is allowed (`startupPolicy` requisite or optional).
+    /// A missing source does not keep the domain from booting (`startupPolicy='optional'`; with
+    /// requisite it does).
     pub may_be_missing: bool,
 }
 
@@ -91,7 +93,7 @@ pub struct BackingImage {
 /// Where an image is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `type='file'`.
+    /// `type='file'`. With `fdgroup=` QEMU is handed open files, and the path may not exist here.
     File(PathBuf),
     /// `type='block'`.
     Block(PathBuf),
@@ -122,6 +124,11 @@ pub enum Source {
     VhostUser(PathBuf),
     /// `type='vhostvdpa'`: a vDPA device serves the disk.
     VhostVdpa(PathBuf),
+    /// A type that is not known here.
+    Other {
+        /// `type=`.
+        kind: String,
+    },
 }
 
 impl Source {
@@ -133,7 +140,9 @@ impl Source {
             | Self::Directory(path)
             | Self::VhostUser(path)
             | Self::VhostVdpa(path) => Some(path),
-            Self::Volume { .. } | Self::Network { .. } | Self::Nvme { .. } => None,
+            Self::Volume { .. } | Self::Network { .. } | Self::Nvme { .. } | Self::Other { .. } => {
+                None
+            }
         }
     }
 }
@@ -154,6 +163,7 @@ impl std::fmt::Display for Source {
             } => write!(f, "{protocol}:{name}"),
             Self::Network { protocol, .. } => write!(f, "{protocol}:"),
             Self::Nvme { address, namespace } => write!(f, "nvme {address} namespace {namespace}"),
+            Self::Other { kind } => write!(f, "source of unknown type {kind}"),
         }
     }
 }

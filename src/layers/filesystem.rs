@@ -86,4 +86,6 @@ pub struct CheckRecord {
     pub has_errors: Option<bool>,
     /// Its primary superblock is damaged; it was recognised by a backup.
     pub primary_damaged: bool,
+    /// How many devices it spans, where it may span several (btrfs); this layer is one of them.
+    pub devices: Option<u64>,
 }

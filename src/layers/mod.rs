@@ -8,6 +8,7 @@ pub mod extent;
 pub mod filesystem;
 pub mod lvm;
 pub mod partition;
+pub mod peel;
 pub mod read;
 pub mod signature;
 pub mod tree;

@@ -1,0 +1,70 @@
+# make help lists the targets.
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+CORPUS ?= $(CARGO_TARGET_DIR)/corpus
+BENCH ?= $(CARGO_TARGET_DIR)/bench
+VIRT_FSCK := $(CARGO_TARGET_DIR)/release/virt-fsck
+# The distribution's own: what apt installs for Python is there.
+PYTHON := /usr/bin/python3
+
+.PHONY: all build demo test bench corpus corpus-xml corpus-e2fsprogs fmt lint clean help
+
+all: build
+
+build: ## build target/release/virt-fsck
+	tests/install-tools build
+	cargo build --release --locked
+
+demo: ## make a damaged sample guest and check, repair and re-check it
+	tests/demo/run
+
+test: ## format, lints and tests
+	tests/install-tools build run test
+	@$(MAKE) --no-print-directory lint
+	cargo test --locked
+
+bench: ## measure against the bare checkers (needs 12 GB of disk and some minutes)
+	tests/install-tools build run bench
+	cargo build --release --locked
+	$(PYTHON) tests/bench/run --virt-fsck $(VIRT_FSCK) --cache $(BENCH)
+
+corpus: corpus-xml corpus-e2fsprogs ## run other projects' test data: libvirt's domains, e2fsprogs' damaged images
+
+corpus-xml:
+	tests/install-tools build corpus
+	tests/corpus/fetch libvirt $(CORPUS)
+	$(PYTHON) tests/corpus/xpath_disks.py $(CORPUS)/libvirt >$(CORPUS)/disks.tsv
+	VIRT_FSCK_CORPUS=$(CORPUS)/libvirt VIRT_FSCK_CORPUS_TRUTH=$(CORPUS)/disks.tsv \
+		cargo test --release --locked --test corpus_xml -- --ignored --nocapture
+
+corpus-e2fsprogs:
+	tests/install-tools build run corpus
+	cargo build --release --locked
+	tests/corpus/fetch e2fsprogs $(CORPUS)
+	tests/corpus/e2fsprogs $(CORPUS)/e2fsprogs $(VIRT_FSCK)
+
+fmt: ## format the source
+	cargo fmt
+
+# A Rust without these two (Debian's own packages) can still run the tests; CI must have them.
+lint: ## check format and lints
+	@if [[ -n "$$CI" ]] || cargo fmt --version >/dev/null 2>&1; then \
+		echo "cargo fmt --check"; cargo fmt --check; \
+	else \
+		echo "lint: rustfmt is not installed: the format was NOT checked"; \
+	fi
+	@if [[ -n "$$CI" ]] || cargo clippy --version >/dev/null 2>&1; then \
+		echo "cargo clippy --all-targets -- -D warnings"; cargo clippy --locked --all-targets -- -D warnings; \
+	else \
+		echo "lint: clippy is not installed: the lints were NOT checked"; \
+	fi
+
+clean: ## remove everything that was built, measured or fetched
+	cargo clean
+	rm -rf "$(CORPUS)" "$(BENCH)"
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,142 @@
+//! The answers that need no checker: what a layer's kind says by itself.
+
+use crate::check::checker::{self, Checker};
+use crate::check::outcome::Verdict;
+use crate::layers::extent::Extent;
+use crate::layers::filesystem::Filesystem;
+use crate::layers::tree::{Content, Layer};
+
+/// What is to be done for a layer.
+#[derive(Debug)]
+pub enum Need<'a> {
+    /// It only holds other layers, which have answers of their own.
+    Nothing,
+    /// The answer is known.
+    Answer(Verdict),
+    /// It is a filesystem to be checked.
+    Check {
+        /// By this checker.
+        checker: Checker,
+        /// What its superblock tells.
+        filesystem: &'a Filesystem,
+        /// The one run of bytes it lies in.
+        extent: Extent,
+    },
+}
+
+/// What is to be done for a layer.
+pub fn need(layer: &Layer) -> Need<'_> {
+    Need::Answer(match &layer.content {
+        Content::PartitionTable { .. } if layer.children.is_empty() => {
+            Verdict::NothingToCheck("no partitions".to_owned())
+        }
+        Content::PartitionTable { .. } => return Need::Nothing,
+        Content::PhysicalVolume { volume_group, .. } if layer.children.is_empty() => {
+            Verdict::NothingToCheck(match volume_group {
+                Some(group) => format!("no logical volume of {group} begins here"),
+                None => "it belongs to no volume group".to_owned(),
+            })
+        }
+        Content::PhysicalVolume { .. } => return Need::Nothing,
+        Content::Filesystem(filesystem) => match checker::checker_for(filesystem.kind) {
+            Err(verdict) => verdict,
+            Ok(checker) => match layer.extents.single() {
+                Some(extent) => {
+                    return Need::Check {
+                        checker,
+                        filesystem,
+                        extent,
+                    };
+                }
+                None => Verdict::NotChecked(format!(
+                    "it lies in {} separate runs of bytes, which this version cannot put together",
+                    layer.extents.extents().len()
+                )),
+            },
+        },
+        Content::Swap { .. } => Verdict::NothingToCheck("swap space".to_owned()),
+        Content::Opaque { reason, .. } => Verdict::NotChecked(reason.clone()),
+        Content::Blank => Verdict::NothingToCheck("empty".to_owned()),
+        Content::Unknown if holds_boot_code(layer) => {
+            Verdict::NothingToCheck("boot code, no filesystem".to_owned())
+        }
+        Content::Unknown => Verdict::NotChecked("nothing was recognised in it".to_owned()),
+        Content::Unreadable { cause } => Verdict::Failed(cause.clone()),
+    })
+}
+
+fn holds_boot_code(layer: &Layer) -> bool {
+    layer.role.as_ref().is_some_and(|role| role.holds_boot_code)
+}
+
+/// Why nothing of the domain may be touched: a suspended system's memory knows the filesystems as
+/// they are now (Documentation/power/swsusp.rst of Linux). `None` if there is none.
+pub fn hibernated(layers: &[Layer]) -> Option<String> {
+    layers
+        .iter()
+        .flat_map(Layer::walk)
+        .find_map(|layer| match &layer.content {
+            Content::Swap {
+                hibernated: Some(signature),
+                ..
+            } => Some(format!(
+                "the guest is hibernated: its memory lies in {} ({signature}); start it and shut \
+                 it down, then check again",
+                layer.path
+            )),
+            _ => None,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::extent::{ExtentMap, ImageIndex};
+    use crate::layers::tree::{LayerPath, PartitionRole};
+    use crate::units::Bytes;
+
+    fn layer(content: Content) -> Layer {
+        Layer {
+            path: LayerPath::disk("vda"),
+            extents: ExtentMap::whole(ImageIndex(0), Bytes::mib(1)),
+            role: None,
+            content,
+            notes: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_nobody_recognises_is_not_called_clean() {
+        let need = need(&layer(Content::Unknown));
+        assert!(matches!(need, Need::Answer(Verdict::NotChecked(_))));
+    }
+
+    #[test]
+    fn boot_code_is_expected_to_be_nothing() {
+        let mut boot = layer(Content::Unknown);
+        boot.role = Some(PartitionRole {
+            type_code: String::new(),
+            type_name: None,
+            name: None,
+            holds_boot_code: true,
+        });
+        assert!(matches!(
+            need(&boot),
+            Need::Answer(Verdict::NothingToCheck(_))
+        ));
+    }
+
+    #[test]
+    fn a_hibernated_guest_is_found_wherever_its_swap_lies() {
+        let swap = Content::Swap {
+            uuid: None,
+            label: None,
+            hibernated: Some("S1SUSPEND".to_owned()),
+        };
+        let mut disk = layer(Content::Unknown);
+        disk.children.push(layer(swap));
+        assert!(hibernated(&[disk]).unwrap().contains("S1SUSPEND"));
+        assert_eq!(hibernated(&[layer(Content::Blank)]), None);
+    }
+}

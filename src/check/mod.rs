@@ -1,0 +1,9 @@
+//! SOUND? One file a checker: how it is called, and what its exit status and words mean.
+
+pub mod checker;
+mod ext;
+mod fat;
+pub mod layer;
+pub mod outcome;
+pub mod run;
+mod xfs;

@@ -1,0 +1,86 @@
+//! Taking a checker's steps, one after the other.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::check::checker::{Checker, Judgement, Mode};
+use crate::check::outcome::{Event, LayerResult, Observer, Verdict};
+use crate::cmd::watch::{self, Finished, ProgressSource};
+use crate::interrupt::Interrupt;
+use crate::layers::filesystem::Filesystem;
+use crate::layers::tree::LayerPath;
+
+/// The filesystem that is to be checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its place in the tree.
+    pub layer: &'a LayerPath,
+    /// What its superblock tells.
+    pub filesystem: &'a Filesystem,
+    /// The plain file that shows it.
+    pub path: &'a Path,
+}
+
+/// Runs the checker until it has an answer.
+pub async fn check(
+    checker: Checker,
+    mode: Mode,
+    subject: Subject<'_>,
+    interrupt: &mut Interrupt,
+    observer: &dyn Observer,
+) -> LayerResult {
+    let steps = checker.steps(subject.filesystem, mode, subject.path);
+    let mut done: Vec<Finished> = Vec::new();
+    let mut judgement = Judgement::GoOn;
+    for step in &steps {
+        if step.progress == ProgressSource::Terminal {
+            observer.step_aside();
+        }
+        let advanced = |progress| {
+            observer.notice(&Event::CheckAdvanced {
+                path: subject.layer,
+                progress,
+            });
+        };
+        match watch::run(&step.invocation, step.progress, interrupt, advanced).await {
+            Ok(finished) => done.push(finished),
+            Err(error) => {
+                let cause = crate::cause::sentence(&error);
+                judgement = Judgement::done(Verdict::Failed(cause));
+                break;
+            }
+        }
+        judgement = checker.judge(mode, &done, steps.len());
+        if judgement != Judgement::GoOn {
+            break;
+        }
+    }
+    let (verdict, notes) = match judgement {
+        Judgement::Done { verdict, notes } => (verdict, notes),
+        Judgement::GoOn => (
+            Verdict::Failed(format!("{} gave no answer", checker.name())),
+            Vec::new(),
+        ),
+    };
+    LayerResult {
+        verdict,
+        checker: Some(checker.name()),
+        exit_code: done.last().and_then(|last| last.status.code()),
+        duration: done
+            .iter()
+            .fold(Duration::ZERO, |sum, run| sum.saturating_add(run.duration)),
+        output: words(&done, subject),
+        notes,
+    }
+}
+
+/// All that was said, with the filesystem's place in the tree instead of its mount point.
+fn words(done: &[Finished], subject: Subject<'_>) -> String {
+    let path = subject.path.to_string_lossy();
+    done.iter()
+        .map(|run| run.output.replace(path.as_ref(), subject.layer.as_str()))
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n")
+}

@@ -1,0 +1,187 @@
+//! A tool as a child process.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+use crate::cmd::tool::{CmdError, Invocation};
+
+/// How long a checker may take to finish its last write after SIGTERM, before SIGKILL.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How much of a tool's output is kept from its beginning, and as much again from its end.
+const KEPT_OUTPUT: usize = 64 * 1024;
+
+/// What a tool that ended left behind.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Invocation {
+    /// The command to spawn, with what holds for every child.
+    ///
+    /// # Errors
+    /// [`CmdError::Missing`].
+    pub fn command(&self) -> Result<Command, CmdError> {
+        tracing::debug!(target: "virt_fsck::command", "{self}");
+        let mut command = Command::new(self.tool.locate()?);
+        command
+            .args(&self.arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true);
+        end_with_parent(&mut command);
+        Ok(command)
+    }
+
+    /// Runs it to its end and keeps what it printed.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be started, or ends with anything but 0.
+    pub async fn capture(&self) -> Result<Captured, CmdError> {
+        let tool = self.tool.name;
+        let system = |source| CmdError::System { tool, source };
+        let output = self.command()?.output().await.map_err(system)?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            return Err(CmdError::Failed {
+                tool,
+                status: output.status,
+                stderr,
+            });
+        }
+        Ok(Captured {
+            status: output.status,
+            stdout: output.stdout,
+            stderr,
+        })
+    }
+}
+
+/// Asks the kernel to send the child SIGTERM when virt-fsck dies, however it dies.
+///
+/// The signal is tied to the thread that spawned the child, so children must be spawned on a
+/// thread that lives to the end: the runtime has one thread, the main one (prctl(2),
+/// `PR_SET_PDEATHSIG`).
+#[expect(
+    unsafe_code,
+    reason = "code between fork and exec has no safe interface"
+)]
+fn end_with_parent(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let ask = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+        if rustix::process::getppid() != Some(parent) {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes two system calls and allocates nothing, so it may run between
+    // fork and exec.
+    unsafe { command.pre_exec(ask) };
+}
+
+/// Both standard output and standard error of a child, in the order written.
+///
+/// # Errors
+/// When the system has no pipe to give.
+pub fn merged_output(command: &mut Command) -> std::io::Result<tokio::net::unix::pipe::Receiver> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    command
+        .stdout(Stdio::from(writer.try_clone()?))
+        .stderr(Stdio::from(writer));
+    receiver(reader)
+}
+
+/// The reading end of a pipe, for the runtime.
+///
+/// # Errors
+/// When the runtime cannot watch it.
+pub fn receiver(reader: OwnedFd) -> std::io::Result<tokio::net::unix::pipe::Receiver> {
+    tokio::net::unix::pipe::Receiver::from_owned_fd(reader)
+}
+
+/// Reads to the end and keeps the beginning and the end of it, so that a checker that talks
+/// without end costs no memory.
+pub async fn read_bounded(mut reader: impl AsyncRead + Unpin) -> String {
+    let mut head = Vec::new();
+    let mut tail: std::collections::VecDeque<u8> = std::collections::VecDeque::new();
+    let mut left_out = 0_usize;
+    let mut buffer = [0_u8; 8192];
+    while let Ok(count) = reader.read(&mut buffer).await {
+        let mut bytes = buffer.get(..count).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        let room = KEPT_OUTPUT.saturating_sub(head.len()).min(bytes.len());
+        let (first, rest) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+        head.extend_from_slice(first);
+        bytes = rest;
+        tail.extend(bytes);
+        let surplus = tail.len().saturating_sub(KEPT_OUTPUT);
+        tail.drain(..surplus);
+        left_out = left_out.saturating_add(surplus);
+    }
+    if left_out > 0 {
+        head.extend_from_slice(format!("\n[... {left_out} bytes left out ...]\n").as_bytes());
+    }
+    head.extend(tail);
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// Stops a child and all of its process group: SIGTERM, [`GRACE`], SIGKILL.
+///
+/// # Errors
+/// When the system cannot say how it ended.
+pub async fn stop(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(rustix::process::Pid::from_raw);
+    let send = |signal| {
+        if let Some(group) = group {
+            // The group may be gone already, which is what is wanted.
+            let _gone = rustix::process::kill_process_group(group, signal);
+        }
+    };
+    send(rustix::process::Signal::TERM);
+    if let Ok(ended) = tokio::time::timeout(GRACE, child.wait()).await {
+        return ended;
+    }
+    send(rustix::process::Signal::KILL);
+    child.wait().await
+}
+
+/// How a process ended, in words.
+pub fn ending(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown end".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn endless_output_is_cut_in_the_middle() {
+        let text = vec![b'x'; 3 * KEPT_OUTPUT];
+        let kept = read_bounded(text.as_slice()).await;
+        assert!(kept.contains(&format!("[... {KEPT_OUTPUT} bytes left out ...]")));
+        assert!(kept.len() < 2 * KEPT_OUTPUT + 100);
+        assert_eq!(read_bounded(&b"short"[..]).await, "short");
+    }
+}

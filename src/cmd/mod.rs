@@ -1,0 +1,10 @@
+//! The one way to run a tool.
+//!
+//! Every child speaks plain English (`LC_ALL=C`), has its own process group so that the
+//! terminal's Ctrl-C reaches only virt-fsck, and is ended by the kernel if virt-fsck dies.
+
+pub mod child;
+pub mod tool;
+pub mod watch;
+
+pub use tool::{CmdError, Invocation, Tool};

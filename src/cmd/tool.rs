@@ -1,0 +1,165 @@
+//! The tools virt-fsck may run, and how their calls are written.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+/// Where tools lie that a plain user's `PATH` does not name.
+const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+
+/// A tool that virt-fsck may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// The file name.
+    pub name: &'static str,
+    /// The Debian package that brings it, for the error when it is missing.
+    pub package: &'static str,
+}
+
+impl Tool {
+    /// qemu-img(1).
+    pub const QEMU_IMG: Self = Self::new("qemu-img", "qemu-utils");
+    /// qemu-storage-daemon(1).
+    pub const STORAGE_DAEMON: Self = Self::new("qemu-storage-daemon", "qemu-utils");
+    /// e2fsck(8).
+    pub const E2FSCK: Self = Self::new("e2fsck", "e2fsprogs");
+    /// xfs_repair(8).
+    pub const XFS_REPAIR: Self = Self::new("xfs_repair", "xfsprogs");
+    /// fsck.fat(8).
+    pub const FSCK_FAT: Self = Self::new("fsck.fat", "dosfstools");
+
+    const fn new(name: &'static str, package: &'static str) -> Self {
+        Self { name, package }
+    }
+
+    /// The tool's full path: the first in `PATH` and the system's directories.
+    ///
+    /// # Errors
+    /// [`CmdError::Missing`].
+    pub fn locate(self) -> Result<PathBuf, CmdError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .filter(|directory| directory.is_absolute())
+            .chain(SYSTEM_DIRECTORIES.iter().map(PathBuf::from))
+            .map(|directory| directory.join(self.name))
+            .find(|file| is_executable(file))
+            .ok_or(CmdError::Missing(self))
+    }
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// A tool could not be run, or did not do what it must.
+#[derive(Debug, thiserror::Error)]
+pub enum CmdError {
+    /// It is not installed.
+    #[error("{} is not installed; install the package {} (its name on Debian)", .0.name, .0.package)]
+    Missing(Tool),
+    /// The system could not start it, or the talk with it broke off.
+    #[error("running {tool}")]
+    System {
+        /// The tool's name.
+        tool: &'static str,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It ended with an error.
+    #[error("{tool}: {}", said(.status, .stderr))]
+    Failed {
+        /// The tool's name.
+        tool: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        stderr: String,
+    },
+}
+
+fn said(status: &ExitStatus, stderr: &str) -> String {
+    match stderr.trim() {
+        "" => format!("it ended with {status} and said nothing"),
+        text => text.replace('\n', "; "),
+    }
+}
+
+/// A tool with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// The tool.
+    pub tool: Tool,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// As one can paste it into a shell.
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.tool.name)?;
+        for argument in &self.arguments {
+            write!(f, " {}", quoted(argument))?;
+        }
+        Ok(())
+    }
+}
+
+/// An argument as a shell reads it back.
+pub fn quoted(argument: &OsStr) -> String {
+    let text = argument.to_string_lossy();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:,+@%".contains(&byte);
+    if !text.is_empty() && argument.as_bytes().iter().all(|byte| is_plain(*byte)) {
+        return text.into_owned();
+    }
+    if text.chars().any(char::is_control) {
+        return format!("$'{}'", text.escape_default());
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+impl Invocation {
+    /// A call of `tool`.
+    pub fn new<I, S>(tool: Tool, arguments: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        Self {
+            tool,
+            arguments: arguments.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_pasted() {
+        for (argument, text) in [
+            ("plain-1.0/x=y", "plain-1.0/x=y"),
+            ("", "''"),
+            ("two words", "'two words'"),
+            ("it's", r"'it'\''s'"),
+            (r#"{"a":1}"#, r#"'{"a":1}'"#),
+            ("a\nb", r"$'a\nb'"),
+        ] {
+            assert_eq!(quoted(OsStr::new(argument)), text);
+        }
+        let call = Invocation::new(Tool::E2FSCK, ["-f", "a b"]);
+        assert_eq!(call.to_string(), "e2fsck -f 'a b'");
+    }
+
+    #[test]
+    fn a_missing_tool_names_its_package() {
+        let tool = Tool::new("no-such-tool-anywhere", "nothing");
+        assert_eq!(
+            tool.locate().unwrap_err().to_string(),
+            "no-such-tool-anywhere is not installed; install the package nothing (its name on Debian)"
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! A checker under watch: its progress, its words, and the signal that stops it.
+
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::check::outcome::Progress;
+use crate::cmd::child;
+use crate::cmd::tool::{CmdError, Invocation};
+use crate::interrupt::Interrupt;
+use crate::units::Bytes;
+
+/// How often a checker that says nothing is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How a checker tells of its progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressSource {
+    /// `-C FD`: lines of pass, position and end (e2fsck(8)).
+    PassLines,
+    /// Not at all; what it has read tells that it is alive.
+    BytesRead,
+    /// It has the terminal.
+    Terminal,
+}
+
+/// A checker that ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How.
+    pub status: ExitStatus,
+    /// All it said, in order.
+    pub output: String,
+    /// How long it ran.
+    pub duration: Duration,
+    /// virt-fsck stopped it, because a signal came.
+    pub interrupted: bool,
+}
+
+/// Runs a checker to its end.
+///
+/// # Errors
+/// When it is missing or cannot be started.
+pub async fn run(
+    invocation: &Invocation,
+    source: ProgressSource,
+    interrupt: &mut Interrupt,
+    mut advanced: impl FnMut(Progress),
+) -> Result<Finished, CmdError> {
+    let tool = invocation.tool.name;
+    let system = |source| CmdError::System { tool, source };
+    let begun = Instant::now();
+    if source == ProgressSource::Terminal {
+        return at_the_terminal(invocation, begun).await;
+    }
+    let mut command = invocation.command()?;
+    let lines = match source {
+        ProgressSource::PassLines => Some(pass_lines(&mut command).map_err(system)?),
+        _ => None,
+    };
+    let output = child::merged_output(&mut command).map_err(system)?;
+    let mut running = command.spawn().map_err(system)?;
+    // The command holds the writing ends of the pipes; only the child may.
+    drop(command);
+    let output = tokio::spawn(child::read_bounded(output));
+    let mut lines = lines.map(|(reader, writer)| {
+        drop(writer);
+        BufReader::new(reader).lines()
+    });
+    let mut look = tokio::time::interval(LOOK);
+    let (status, interrupted) = loop {
+        tokio::select! {
+            ended = running.wait() => break (ended, false),
+            () = interrupt.raised() => break (child::stop(&mut running).await, true),
+            line = next_line(&mut lines) => match line {
+                Some(line) => if let Some(progress) = pass_progress(&line) { advanced(progress) },
+                None => lines = None,
+            },
+            _ = look.tick(), if source == ProgressSource::BytesRead => {
+                if let Some(progress) = bytes_read(&running) { advanced(progress) }
+            }
+        }
+    };
+    Ok(Finished {
+        status: status.map_err(system)?,
+        output: output.await.unwrap_or_default(),
+        duration: begun.elapsed(),
+        interrupted,
+    })
+}
+
+/// The checker talks to the user itself, in virt-fsck's own process group, so that Ctrl-C
+/// reaches it; virt-fsck waits for whatever it makes of it.
+async fn at_the_terminal(invocation: &Invocation, begun: Instant) -> Result<Finished, CmdError> {
+    let status = invocation
+        .command()?
+        .process_group(rustix::process::getpgrp().as_raw_nonzero().get())
+        .stdin(Stdio::inherit())
+        .status()
+        .await
+        .map_err(|source| CmdError::System {
+            tool: invocation.tool.name,
+            source,
+        })?;
+    Ok(Finished {
+        status,
+        output: String::new(),
+        duration: begun.elapsed(),
+        interrupted: false,
+    })
+}
+
+type Pipe = tokio::net::unix::pipe::Receiver;
+
+/// Gives the command a pipe for its progress. The writing end stays open across exec under its
+/// own number; it is closed here as soon as the child runs.
+fn pass_lines(command: &mut Command) -> std::io::Result<(Pipe, OwnedFd)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty())?;
+    command
+        .arg("-C")
+        .arg(OsString::from(writer.as_raw_fd().to_string()));
+    Ok((child::receiver(reader)?, writer))
+}
+
+async fn next_line(lines: &mut Option<tokio::io::Lines<BufReader<Pipe>>>) -> Option<String> {
+    match lines {
+        Some(lines) => lines.next_line().await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+/// `pass position end [...]`, as e2fsck writes to the descriptor of `-C`.
+fn pass_progress(line: &str) -> Option<Progress> {
+    let mut words = line.split_ascii_whitespace();
+    let pass = words.next()?.parse().ok()?;
+    let position: u64 = words.next()?.parse().ok()?;
+    let end: u64 = words.next()?.parse().ok()?;
+    let thousandths = position.min(end).saturating_mul(1000).checked_div(end)?;
+    let thousandths = u16::try_from(thousandths).ok()?;
+    Some(Progress::Pass {
+        pass,
+        percent: f32::from(thousandths) / 10.0,
+    })
+}
+
+/// `rchar` of proc(5).
+fn bytes_read(running: &Child) -> Option<Progress> {
+    let counters = std::fs::read_to_string(format!("/proc/{}/io", running.id()?)).ok()?;
+    let line = counters
+        .lines()
+        .find_map(|line| line.strip_prefix("rchar: "))?;
+    Some(Progress::Read(Bytes::new(line.parse().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e2fsck_progress_lines() {
+        let half = Progress::Pass {
+            pass: 1,
+            percent: 50.0,
+        };
+        assert_eq!(pass_progress("1 4 8 /dev/x"), Some(half));
+        assert_eq!(pass_progress("1 4 8"), Some(half));
+        for nonsense in ["", "1 2", "1 2 0", "x 1 2", "900 1 2"] {
+            assert_eq!(pass_progress(nonsense), None, "{nonsense}");
+        }
+    }
+}

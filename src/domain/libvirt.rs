@@ -1,0 +1,224 @@
+//! libvirt: which domains there are, what state they are in, and their XML.
+//!
+//! Calls block; they are made from the runtime's only thread, one at a time, before or between
+//! checks, so nothing waits for them.
+
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::error::ErrorNumber;
+use virt::storage_pool::StoragePool;
+use virt::storage_vol::StorageVol;
+use virt::sys;
+
+use crate::domain::model::{Domain, Source};
+use crate::domain::xml::{self, XmlError};
+
+/// libvirt could not be asked, or its answer not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LibvirtError {
+    /// No connection.
+    #[error("connecting to libvirt at {uri}: {words}")]
+    Connect {
+        /// The URI.
+        uri: String,
+        /// libvirt's words.
+        words: String,
+    },
+    /// No such domain.
+    #[error("there is no domain {name} at {uri}; virsh -c {uri} list --all names those there are")]
+    NoDomain {
+        /// The name or UUID asked for.
+        name: String,
+        /// The URI.
+        uri: String,
+    },
+    /// A question was not answered.
+    #[error("asking libvirt for {what}: {words}")]
+    Asked {
+        /// What was asked.
+        what: String,
+        /// libvirt's words.
+        words: String,
+    },
+    /// The XML cannot be used.
+    #[error("the XML of domain {name}")]
+    Xml {
+        /// The domain.
+        name: String,
+        /// The cause.
+        #[source]
+        source: XmlError,
+    },
+}
+
+/// A connection to a libvirt driver, read-only.
+#[derive(Debug)]
+pub struct Libvirt {
+    connection: Connect,
+    uri: String,
+}
+
+/// A domain that libvirt knows.
+#[derive(Debug)]
+pub struct KnownDomain {
+    handle: virt::domain::Domain,
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+}
+
+/// What a domain is doing, in libvirt's numbers (include/libvirt/libvirt-domain.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// `virDomainState`.
+    pub state: u32,
+    /// The reason for the state; its meaning depends on the state.
+    pub reason: i32,
+    /// A memory image waits for the next start.
+    pub has_managed_save: bool,
+}
+
+impl Libvirt {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When libvirt does not answer at this URI.
+    pub fn connect(uri: &str) -> Result<Self, LibvirtError> {
+        // libvirt would print every error to stderr by itself.
+        virt::error::clear_error_callback();
+        match Connect::open_read_only(Some(uri)) {
+            Ok(connection) => Ok(Self {
+                connection,
+                uri: uri.to_owned(),
+            }),
+            Err(error) => Err(LibvirtError::Connect {
+                uri: uri.to_owned(),
+                words: error.message().to_owned(),
+            }),
+        }
+    }
+
+    /// The URI.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// The domain of this name, else of this UUID.
+    ///
+    /// # Errors
+    /// [`LibvirtError::NoDomain`], or when libvirt fails.
+    pub fn find(&self, name: &str) -> Result<KnownDomain, LibvirtError> {
+        let by_name = virt::domain::Domain::lookup_by_name(&self.connection, name);
+        let found = match (by_name, Uuid::parse_str(name)) {
+            (Ok(domain), _) => Ok(domain),
+            (Err(_), Ok(uuid)) => virt::domain::Domain::lookup_by_uuid(&self.connection, uuid),
+            (Err(error), Err(_)) => Err(error),
+        };
+        match found {
+            Ok(handle) => known(handle),
+            Err(error) if error.code() == ErrorNumber::NoDomain => Err(LibvirtError::NoDomain {
+                name: name.to_owned(),
+                uri: self.uri.clone(),
+            }),
+            Err(error) => Err(asked(&format!("domain {name}"), &error)),
+        }
+    }
+
+    /// All domains that are not active, by name.
+    ///
+    /// # Errors
+    /// When libvirt fails.
+    pub fn inactive(&self) -> Result<Vec<KnownDomain>, LibvirtError> {
+        self.list(
+            sys::VIR_CONNECT_LIST_DOMAINS_INACTIVE,
+            "the inactive domains",
+        )
+    }
+
+    /// All active domains, by name.
+    ///
+    /// # Errors
+    /// When libvirt fails.
+    pub fn active(&self) -> Result<Vec<KnownDomain>, LibvirtError> {
+        self.list(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE, "the active domains")
+    }
+
+    fn list(&self, flags: u32, what: &str) -> Result<Vec<KnownDomain>, LibvirtError> {
+        let handles = self
+            .connection
+            .list_all_domains(flags)
+            .map_err(|error| asked(what, &error))?;
+        let mut domains: Vec<KnownDomain> =
+            handles.into_iter().map(known).collect::<Result<_, _>>()?;
+        domains.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(domains)
+    }
+
+    /// What the domain is doing now.
+    ///
+    /// # Errors
+    /// When libvirt fails.
+    pub fn condition(&self, domain: &KnownDomain) -> Result<Condition, LibvirtError> {
+        let what = format!("the state of domain {}", domain.name);
+        let (state, reason) = domain
+            .handle
+            .get_state()
+            .map_err(|error| asked(&what, &error))?;
+        let has_managed_save = match domain.handle.has_managed_save(0) {
+            Ok(has) => has,
+            // A driver that knows no managed save has none.
+            Err(error) if error.code() == ErrorNumber::NoSupport => false,
+            Err(error) => return Err(asked(&what, &error)),
+        };
+        Ok(Condition {
+            state,
+            reason,
+            has_managed_save,
+        })
+    }
+
+    /// Reads the domain's XML: of an active domain what it runs with.
+    ///
+    /// # Errors
+    /// When libvirt fails or the XML cannot be used.
+    pub fn describe(&self, domain: &KnownDomain) -> Result<Domain, LibvirtError> {
+        let text = domain
+            .handle
+            .get_xml_desc(0)
+            .map_err(|error| asked(&format!("the XML of domain {}", domain.name), &error))?;
+        xml::parse(&text).map_err(|source| LibvirtError::Xml {
+            name: domain.name.clone(),
+            source,
+        })
+    }
+
+    /// The file or device that a volume of a storage pool is.
+    ///
+    /// # Errors
+    /// When there is no such pool or volume, or the pool is not active.
+    pub fn volume(&self, pool: &str, volume: &str) -> Result<Source, LibvirtError> {
+        let what = format!("volume {volume} of pool {pool}");
+        let path = StoragePool::lookup_by_name(&self.connection, pool)
+            .and_then(|pool| StorageVol::lookup_by_name(&pool, volume))
+            .and_then(|volume| volume.get_path())
+            .map_err(|error| asked(&what, &error))?;
+        Ok(Source::File(path.into()))
+    }
+}
+
+fn known(handle: virt::domain::Domain) -> Result<KnownDomain, LibvirtError> {
+    let what = "a domain's name";
+    Ok(KnownDomain {
+        name: handle.get_name().map_err(|error| asked(what, &error))?,
+        uuid: handle.get_uuid().map_err(|error| asked(what, &error))?,
+        handle,
+    })
+}
+
+fn asked(what: &str, error: &virt::error::Error) -> LibvirtError {
+    LibvirtError::Asked {
+        what: what.to_owned(),
+        words: error.message().to_owned(),
+    }
+}

@@ -1,0 +1,3 @@
+//! HOW: an extent map becomes a path that a checker can open.
+
+pub mod user;

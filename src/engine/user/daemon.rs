@@ -1,0 +1,248 @@
+//! The storage daemon of a run: one process that holds the images and their locks.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::BufReader;
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use crate::cmd::{CmdError, Invocation, Tool, child};
+use crate::engine::user::nodes::{self, Access};
+use crate::engine::user::qmp::{Qmp, QmpError};
+use crate::names::NodeName;
+
+/// The storage daemon could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] CmdError),
+    /// It refused, or the talk with it broke off.
+    #[error("{what}: {cause}{}", also(.said))]
+    Asked {
+        /// What was asked.
+        what: String,
+        /// Its answer.
+        cause: QmpError,
+        /// What it printed, if it ended.
+        said: String,
+    },
+    /// Somebody else has the image open.
+    #[error("{0} is in use by another process, as QEMU's image lock tells; stop what uses it")]
+    InUse(String),
+    /// A mount point could not be made or removed.
+    #[error("the mount point {path}")]
+    MountPoint {
+        /// Its path.
+        path: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn also(said: &str) -> String {
+    match said.trim() {
+        "" => String::new(),
+        text => format!(" ({})", text.replace('\n', "; ")),
+    }
+}
+
+/// A running storage daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    qmp: Qmp<BufReader<ChildStdout>, ChildStdin>,
+    printed: tokio::task::JoinHandle<String>,
+}
+
+/// A node shown as a plain file.
+#[derive(Debug)]
+#[must_use = "an export stays until it is taken back"]
+pub struct Export {
+    node: NodeName,
+    mount_point: PathBuf,
+}
+
+impl Export {
+    /// The plain file.
+    pub fn path(&self) -> &Path {
+        &self.mount_point
+    }
+}
+
+impl Daemon {
+    /// Starts the daemon.
+    ///
+    /// # Errors
+    /// When it is missing or does not greet.
+    pub async fn start() -> Result<Self, DaemonError> {
+        let system = |source| CmdError::System {
+            tool: Tool::STORAGE_DAEMON.name,
+            source,
+        };
+        let mut child = Invocation::new(
+            Tool::STORAGE_DAEMON,
+            ["--chardev", "stdio,id=line", "--monitor", "chardev=line"],
+        )
+        .command()?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Killing it would leave images marked dirty; it ends by itself when virt-fsck does.
+        .kill_on_drop(false)
+        .spawn()
+        .map_err(system)?;
+        let missing = || system(std::io::ErrorKind::BrokenPipe.into());
+        let stdin = child.stdin.take().ok_or_else(missing)?;
+        let stdout = child.stdout.take().ok_or_else(missing)?;
+        let stderr = child.stderr.take().ok_or_else(missing)?;
+        let printed = tokio::spawn(child::read_bounded(stderr));
+        match Qmp::negotiate(BufReader::new(stdout), stdin).await {
+            Ok(qmp) => Ok(Self {
+                child,
+                qmp,
+                printed,
+            }),
+            Err(cause) => Err(DaemonError::Asked {
+                what: "starting the storage daemon".to_owned(),
+                cause,
+                said: printed.await.unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// Adds a node.
+    ///
+    /// # Errors
+    /// [`DaemonError::InUse`] when a lock stands against it, else with the daemon's words.
+    /// `image` is what the error names.
+    pub async fn add_node(&mut self, node: Value, image: &str) -> Result<(), DaemonError> {
+        tracing::debug!(target: "virt_fsck::command", "blockdev-add {node}");
+        match self.qmp.execute("blockdev-add", node).await {
+            Ok(_) => Ok(()),
+            Err(QmpError::Refused(words)) if is_lock_conflict(&words) => {
+                Err(DaemonError::InUse(image.to_owned()))
+            }
+            Err(cause) => Err(self.failure(format!("opening {image}"), cause).await),
+        }
+    }
+
+    /// Removes a node.
+    ///
+    /// # Errors
+    /// When it is in use, or with the daemon's words.
+    pub async fn remove_node(&mut self, node: &NodeName) -> Result<(), DaemonError> {
+        match self
+            .qmp
+            .execute("blockdev-del", json!({ "node-name": node }))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(cause) => {
+                let what = format!("closing {}", node.as_str());
+                Err(self.failure(what, cause).await)
+            }
+        }
+    }
+
+    /// Shows a node as a plain file at `mount_point`, which must not exist yet.
+    ///
+    /// # Errors
+    /// When the file cannot be made, or FUSE is not to be had.
+    pub async fn export(
+        &mut self,
+        node: &NodeName,
+        mount_point: PathBuf,
+        access: Access,
+    ) -> Result<Export, DaemonError> {
+        let at = |source| DaemonError::MountPoint {
+            path: mount_point.display().to_string(),
+            source,
+        };
+        std::fs::File::create_new(&mount_point).map_err(at)?;
+        let arguments = nodes::export(node, &mount_point, access);
+        tracing::debug!(target: "virt_fsck::command", "block-export-add {arguments}");
+        match self.qmp.execute("block-export-add", arguments).await {
+            Ok(_) => Ok(Export {
+                node: node.clone(),
+                mount_point,
+            }),
+            Err(cause) => {
+                let what = "showing an image as a file over FUSE".to_owned();
+                let error = self.failure(what, cause).await;
+                std::fs::remove_file(&mount_point).map_err(at)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes an export back: the file is gone afterwards, and all that was written is in the image.
+    ///
+    /// # Errors
+    /// When the daemon refuses or the mount point cannot be removed.
+    pub async fn take_back(&mut self, export: Export) -> Result<(), DaemonError> {
+        let id = export.node.as_str();
+        let asked = match self
+            .qmp
+            .execute("block-export-del", json!({ "id": id, "mode": "hard" }))
+            .await
+        {
+            Ok(_) => self.qmp.wait_for("BLOCK_EXPORT_DELETED", id).await,
+            Err(cause) => Err(cause),
+        };
+        if let Err(cause) = asked {
+            let what = format!("taking back {}", export.mount_point.display());
+            return Err(self.failure(what, cause).await);
+        }
+        std::fs::remove_file(&export.mount_point).map_err(|source| DaemonError::MountPoint {
+            path: export.mount_point.display().to_string(),
+            source,
+        })
+    }
+
+    /// Stops the daemon: all images are flushed and closed afterwards.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub async fn stop(mut self) -> Result<(), DaemonError> {
+        let quit = self.qmp.execute("quit", json!({})).await;
+        let status = match quit {
+            Ok(_) => self.child.wait().await,
+            Err(_) => child::stop(&mut self.child).await,
+        };
+        let said = self.printed.await.unwrap_or_default();
+        let status = status.map_err(|source| CmdError::System {
+            tool: Tool::STORAGE_DAEMON.name,
+            source,
+        })?;
+        match quit {
+            Err(cause) => Err(DaemonError::Asked {
+                what: "stopping the storage daemon".to_owned(),
+                cause,
+                said,
+            }),
+            Ok(_) if !status.success() => Err(CmdError::Failed {
+                tool: Tool::STORAGE_DAEMON.name,
+                status,
+                stderr: said,
+            }
+            .into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn failure(&mut self, what: String, cause: QmpError) -> DaemonError {
+        let said = match cause {
+            QmpError::Ended => (&mut self.printed).await.unwrap_or_default(),
+            _ => String::new(),
+        };
+        DaemonError::Asked { what, cause, said }
+    }
+}
+
+/// QEMU's words when another process holds a lock (block/file-posix.c, `raw_check_lock_bytes`).
+fn is_lock_conflict(words: &str) -> bool {
+    words.contains("Failed to get") && words.contains("lock")
+}

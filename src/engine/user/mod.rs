@@ -1,0 +1,8 @@
+//! The user engine: QEMU's storage daemon opens the images and shows each filesystem as a plain
+//! file over FUSE. No kernel module, no device, and no root for images the user owns.
+
+pub mod daemon;
+pub mod folder;
+pub mod nodes;
+pub mod qmp;
+pub mod session;

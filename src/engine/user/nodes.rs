@@ -1,0 +1,199 @@
+//! The storage daemon's nodes for a disk, as plain data (qapi/block-core.json of QEMU).
+
+use serde_json::{Value, json};
+
+use crate::domain::model::{Format, Slice};
+use crate::layers::extent::{Extent, ImageIndex};
+use crate::names::NodeName;
+use crate::reach::chain::{self, Chain, Link};
+use crate::reach::identity::Kind;
+
+/// Whether an image is opened for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Never written.
+    ReadOnly,
+    /// Repairs go to it.
+    Write,
+}
+
+impl Access {
+    const fn is_read_only(self) -> bool {
+        matches!(self, Self::ReadOnly)
+    }
+}
+
+/// The nodes of a disk in the order they must be added: the bottom of the chain first, the node
+/// that shows the disk as the guest sees it last. No format is left for QEMU to guess, and each
+/// image is given what lies under it, so that no header can name another file.
+pub fn disk(image: ImageIndex, chain: &Chain, access: Access) -> Vec<Value> {
+    let mut nodes = Vec::new();
+    let mut under = None;
+    for (depth, link) in chain.under.iter().enumerate().rev() {
+        let name = NodeName::backing(image, depth + 1);
+        nodes.push(format_node(&name, link, Access::ReadOnly, under.as_ref()));
+        under = Some(name);
+    }
+    let name = NodeName::disk(image);
+    nodes.push(format_node(&name, &chain.top, access, under.as_ref()));
+    nodes
+}
+
+fn format_node(name: &NodeName, link: &Link, access: Access, under: Option<&NodeName>) -> Value {
+    let mut node = json!({
+        "driver": chain::driver_name(&link.format),
+        "node-name": name,
+        "read-only": access.is_read_only(),
+        "file": sliced(protocol_node(&link.path, link.kind, access), link.slice, access),
+    });
+    if let Some(options) = node.as_object_mut() {
+        if chain::records_backing(&link.format) {
+            options.insert("backing".to_owned(), json!(under));
+        }
+        if let (Format::Qcow2, Some(file)) = (&link.format, &link.data_file) {
+            options.insert(
+                "data-file".to_owned(),
+                protocol_node(&file.path, file.kind, access),
+            );
+        }
+    }
+    node
+}
+
+fn protocol_node(path: &std::path::Path, kind: Kind, access: Access) -> Value {
+    let (driver, locking) = match kind {
+        Kind::File => ("file", "on"),
+        Kind::BlockDevice => ("host_device", "auto"),
+    };
+    json!({
+        "driver": driver,
+        "filename": path.to_string_lossy(),
+        "locking": locking,
+        "read-only": access.is_read_only(),
+    })
+}
+
+fn sliced(file: Value, slice: Option<Slice>, access: Access) -> Value {
+    match slice {
+        None => file,
+        Some(slice) => json!({
+            "driver": "raw",
+            "offset": slice.offset,
+            "size": slice.size,
+            "read-only": access.is_read_only(),
+            "file": file,
+        }),
+    }
+}
+
+/// The throw-away overlay over a disk; its file must be an empty qcow2 image of the same size.
+/// It does not outlive the run, so nothing of it needs to be flushed.
+pub fn overlay(image: ImageIndex, file: &std::path::Path) -> Value {
+    json!({
+        "driver": "qcow2",
+        "node-name": NodeName::overlay(image),
+        "cache": { "direct": false, "no-flush": true },
+        "file": {
+            "driver": "file",
+            "filename": file.to_string_lossy(),
+            "cache": { "direct": false, "no-flush": true },
+        },
+        "backing": NodeName::disk(image),
+    })
+}
+
+/// A filesystem that lies in one extent of a disk, or of the overlay over it.
+pub fn filesystem(name: &NodeName, below: &NodeName, extent: Extent, access: Access) -> Value {
+    json!({
+        "driver": "raw",
+        "node-name": name,
+        "offset": extent.offset,
+        "size": extent.length,
+        "read-only": access.is_read_only(),
+        "file": below,
+    })
+}
+
+/// A FUSE export that shows a node as a plain file.
+pub fn export(node: &NodeName, mount_point: &std::path::Path, access: Access) -> Value {
+    json!({
+        "type": "fuse",
+        "id": node,
+        "node-name": node,
+        "mountpoint": mount_point.to_string_lossy(),
+        "writable": !access.is_read_only(),
+        "growable": false,
+        "allow-other": "off",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reach::chain::Link;
+    use crate::reach::identity::Identity;
+    use crate::units::Bytes;
+
+    fn link(path: &str, format: Format) -> Link {
+        Link {
+            path: path.into(),
+            kind: Kind::File,
+            identity: Identity::File {
+                device: 0,
+                inode: 0,
+            },
+            format,
+            slice: None,
+            data_file: None,
+        }
+    }
+
+    #[test]
+    fn a_chain_is_added_bottom_first_and_only_its_top_is_writable() {
+        let chain = Chain {
+            top: link("/i/top", Format::Qcow2),
+            under: vec![
+                link("/i/middle", Format::Qcow2),
+                link("/i/base", Format::Raw),
+            ],
+        };
+        let nodes = disk(ImageIndex(0), &chain, Access::Write);
+        let names: Vec<_> = nodes.iter().map(|node| node["node-name"].clone()).collect();
+        assert_eq!(names, ["disk0-under2", "disk0-under1", "disk0"]);
+        let read_only: Vec<_> = nodes.iter().map(|node| node["read-only"].clone()).collect();
+        assert_eq!(read_only, [true, true, false]);
+        assert_eq!(nodes[0].get("backing"), None, "raw has no backing");
+        assert_eq!(nodes[1]["backing"], "disk0-under2");
+        assert_eq!(nodes[2]["backing"], "disk0-under1");
+    }
+
+    #[test]
+    fn an_image_without_backing_is_told_so() {
+        let chain = Chain {
+            top: link("/i/top", Format::Qcow2),
+            under: Vec::new(),
+        };
+        let nodes = disk(ImageIndex(3), &chain, Access::ReadOnly);
+        assert_eq!(nodes[0]["backing"], Value::Null);
+        assert!(nodes[0].as_object().unwrap().contains_key("backing"));
+        assert_eq!(nodes[0]["file"]["locking"], "on");
+    }
+
+    #[test]
+    fn a_slice_lies_under_the_format() {
+        let mut sliced = link("/i/top", Format::Qcow2);
+        sliced.slice = Some(Slice {
+            offset: Bytes::mib(1),
+            size: Bytes::mib(2),
+        });
+        let chain = Chain {
+            top: sliced,
+            under: Vec::new(),
+        };
+        let nodes = disk(ImageIndex(0), &chain, Access::Write);
+        assert_eq!(nodes[0]["driver"], "qcow2");
+        assert_eq!(nodes[0]["file"]["driver"], "raw");
+        assert_eq!(nodes[0]["file"]["offset"], 1024 * 1024);
+        assert_eq!(nodes[0]["file"]["file"]["filename"], "/i/top");
+    }
+}

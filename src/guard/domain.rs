@@ -1,0 +1,96 @@
+//! The domain itself: only one that is shut off, and will start from its disks, may be touched.
+
+use virt::sys;
+
+use crate::domain::libvirt::Condition;
+
+/// Why a domain must not be touched, with the way out; `None` if it may be.
+///
+/// Everything but SHUTOFF counts as active: libvirt's list of states grows.
+pub fn refusal(name: &str, condition: Condition) -> Option<String> {
+    let active = |what: &str, way_out: &str| Some(format!("domain {name} is {what}; {way_out}"));
+    let shut_it_down = format!("shut it down first: virsh shutdown {name}");
+    match condition.state {
+        sys::VIR_DOMAIN_SHUTOFF => {}
+        sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED => {
+            return active("running", &shut_it_down);
+        }
+        sys::VIR_DOMAIN_PAUSED => return active("paused", &shut_it_down),
+        sys::VIR_DOMAIN_PMSUSPENDED => return active("suspended to memory", &shut_it_down),
+        sys::VIR_DOMAIN_SHUTDOWN => return active("still shutting down", "wait until it is off"),
+        sys::VIR_DOMAIN_CRASHED => {
+            return active(
+                "crashed, but not gone",
+                &format!("end it first: virsh destroy {name}"),
+            );
+        }
+        other => {
+            return active(
+                &format!("in a state that this version does not know ({other})"),
+                "a newer virt-fsck may know it",
+            );
+        }
+    }
+    if condition.has_managed_save {
+        return active(
+            "shut off with its memory saved, and will go on from there",
+            &format!(
+                "start it and shut it down, or drop the saved memory: \
+                 virsh managedsave-remove {name}"
+            ),
+        );
+    }
+    match u32::try_from(condition.reason) {
+        Ok(sys::VIR_DOMAIN_SHUTOFF_SAVED) => active(
+            "shut off because its memory was saved",
+            "restore it and shut it down first",
+        ),
+        Ok(sys::VIR_DOMAIN_SHUTOFF_MIGRATED) => active(
+            "shut off because it was migrated",
+            "its disks may be in use on another host: check it there",
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFF: Condition = Condition {
+        state: sys::VIR_DOMAIN_SHUTOFF,
+        reason: 1,
+        has_managed_save: false,
+    };
+
+    #[test]
+    fn only_shut_off_may_be_touched() {
+        for state in 0..20 {
+            let condition = Condition { state, ..OFF };
+            assert_eq!(
+                refusal("vm1", condition).is_none(),
+                state == 5,
+                "state {state}"
+            );
+        }
+    }
+
+    #[test]
+    fn saved_and_migrated_are_refused_other_reasons_are_not() {
+        for reason in 0..10 {
+            let condition = Condition { reason, ..OFF };
+            let refused = refusal("vm1", condition).is_some();
+            assert_eq!(refused, [4, 5].contains(&reason), "reason {reason}");
+        }
+    }
+
+    #[test]
+    fn a_managed_save_is_refused_with_the_way_out() {
+        let condition = Condition {
+            has_managed_save: true,
+            ..OFF
+        };
+        let words = refusal("vm1", condition).unwrap();
+        assert!(words.contains("virsh managedsave-remove vm1"), "{words}");
+    }
+}

@@ -1,0 +1,4 @@
+//! MAY WE? Every reason not to touch a disk.
+
+pub mod domain;
+pub mod others;

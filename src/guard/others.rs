@@ -1,0 +1,97 @@
+//! Other domains: nobody else may have the same file or device open while we work on it.
+
+use crate::domain::libvirt::{KnownDomain, Libvirt, LibvirtError};
+use crate::domain::model::{Disk, Source};
+use crate::reach::chain::{self, Chain};
+use crate::reach::identity::{self, Identity};
+
+/// A disk of an active domain.
+#[derive(Clone, Debug)]
+pub struct DiskInUse {
+    domain: String,
+    target: String,
+    /// What the guest may write.
+    written: Vec<Identity>,
+    /// What it reads, its backing chain included.
+    read: Vec<Identity>,
+}
+
+/// The disks of all active domains of a connection.
+///
+/// # Errors
+/// When libvirt cannot be asked: then nobody knows, and nothing may be touched.
+pub async fn disks_in_use(libvirt: &Libvirt) -> Result<Vec<DiskInUse>, LibvirtError> {
+    let mut disks = Vec::new();
+    for domain in libvirt.active()? {
+        let Some(description) = described(libvirt, &domain)? else {
+            continue;
+        };
+        for mut disk in description.disks {
+            if let Some(Source::Volume { pool, volume }) = &disk.image.source {
+                disk.image.source = libvirt.volume(pool, volume).ok();
+            }
+            disks.push(in_use(&domain.name, &disk).await);
+        }
+    }
+    Ok(disks)
+}
+
+/// The XML of an active domain; `None` if it has ended since it was listed.
+fn described(
+    libvirt: &Libvirt,
+    domain: &KnownDomain,
+) -> Result<Option<crate::domain::model::Domain>, LibvirtError> {
+    match libvirt.describe(domain) {
+        Ok(description) => Ok(Some(description)),
+        Err(error) => match libvirt.find(&domain.uuid.to_string()) {
+            Err(LibvirtError::NoDomain { .. }) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+async fn in_use(domain: &str, disk: &Disk) -> DiskInUse {
+    let (top, read) = match chain::follow(disk).await {
+        Ok(chain) => (chain.written().collect(), chain.all().collect()),
+        // Its chain cannot be read, but its own file may still be told.
+        Err(_) => {
+            let path = disk.image.source.as_ref().and_then(Source::path);
+            let top: Vec<_> = path
+                .and_then(|path| identity::identify(path).ok())
+                .map(|(identity, _)| identity)
+                .into_iter()
+                .collect();
+            (top.clone(), top)
+        }
+    };
+    DiskInUse {
+        domain: domain.to_owned(),
+        target: disk.target.clone(),
+        written: if disk.read_only { Vec::new() } else { top },
+        read,
+    }
+}
+
+/// Why a disk must not be touched: an active domain reads what we might write, or writes what we
+/// would read. Two domains that only read the same image do not harm each other.
+pub fn refusal(disk: &Disk, chain: &Chain, in_use: &[DiskInUse]) -> Option<String> {
+    let written: Vec<Identity> = match disk.read_only {
+        true => Vec::new(),
+        false => chain.written().collect(),
+    };
+    let read: Vec<Identity> = chain.all().collect();
+    let meet = |ours: &[Identity], theirs: &[Identity]| ours.iter().any(|one| theirs.contains(one));
+    in_use
+        .iter()
+        .find(|other| meet(&written, &other.read) || meet(&read, &other.written))
+        .map(|other| {
+            format!(
+                "{} is in use by the active domain {} (its disk {}); shut that down first: \
+                 virsh shutdown {}",
+                chain.top.path.display(),
+                other.domain,
+                other.target,
+                other.domain
+            )
+        })
+}

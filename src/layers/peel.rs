@@ -1,0 +1,382 @@
+//! Peeling: from the disks of a domain down to its filesystems.
+//!
+//! All disks are peeled together, again and again until nothing new appears, because a volume
+//! group may span disks and any layer may hold any other.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+
+use crate::layers::extent::{ExtentMap, ImageIndex};
+use crate::layers::lvm::{self, AssembledGroup, FoundPhysicalVolume, LvmError, VolumeGroupId};
+use crate::layers::partition::{self, PartitionError, PartitionTable};
+use crate::layers::read::{LayerReader, ReadAt, ReadImages};
+use crate::layers::signature::{self, Signature};
+use crate::layers::tree::{Content, Layer, LayerPath, PartitionRole};
+use crate::units::{Bytes, SectorSize};
+
+/// The deepest a layer may lie. A full-disk install needs five: disk, partition, LUKS, LVM, volume.
+const DEEPEST: usize = 16;
+
+/// The most layers a domain may have: some dozens of disks with some hundreds of volumes each.
+const MOST_LAYERS: usize = 8192;
+
+/// An opened disk.
+#[derive(Clone, Debug)]
+pub struct OpenDisk {
+    /// Its target name: `vda`.
+    pub target: String,
+    /// Which image it is.
+    pub image: ImageIndex,
+    /// Its size as the guest sees it.
+    pub size: Bytes,
+    /// Its sectors as the guest sees them.
+    pub sector_size: SectorSize,
+}
+
+/// The layers of all disks: one tree a disk, in the order given.
+pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages) -> Vec<Layer> {
+    let mut peeler = Peeler {
+        images,
+        found: Vec::new(),
+        queue: VecDeque::new(),
+        volumes: Vec::new(),
+        volume_layers: Vec::new(),
+        expanded: HashSet::new(),
+    };
+    let roots: Vec<usize> = disks
+        .iter()
+        .map(|disk| {
+            peeler.add(Found {
+                path: LayerPath::disk(&disk.target),
+                extents: ExtentMap::whole(disk.image, disk.size),
+                role: None,
+                sector_size: disk.sector_size,
+                place: Place::Disk,
+                depth: 0,
+                content: Content::Unknown,
+                notes: Vec::new(),
+                children: Vec::new(),
+            })
+        })
+        .collect();
+    peeler.peel_all();
+    roots.into_iter().map(|root| peeler.tree(root)).collect()
+}
+
+/// What a layer is to the layer around it: only whole disks, real or virtual, have partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Disk,
+    Partition,
+}
+
+/// A layer on its way into the tree.
+struct Found {
+    path: LayerPath,
+    extents: ExtentMap,
+    role: Option<PartitionRole>,
+    sector_size: SectorSize,
+    place: Place,
+    depth: usize,
+    content: Content,
+    notes: Vec<String>,
+    children: Vec<usize>,
+}
+
+/// What one look at a layer's bytes gave.
+enum Look {
+    Table(PartitionTable),
+    Volume(Box<lvm::PhysicalVolume>),
+    Content(Content),
+}
+
+struct Peeler<'a> {
+    images: &'a dyn ReadImages,
+    found: Vec<Found>,
+    queue: VecDeque<usize>,
+    volumes: Vec<FoundPhysicalVolume>,
+    /// For each of `volumes`, the layer it was found in.
+    volume_layers: Vec<usize>,
+    expanded: HashSet<VolumeGroupId>,
+}
+
+impl Peeler<'_> {
+    fn peel_all(&mut self) {
+        loop {
+            while let Some(index) = self.queue.pop_front() {
+                self.look_into(index);
+            }
+            // A group with missing members waits until nothing else can bring them.
+            if !self.expand_groups(false) && !self.expand_groups(true) {
+                return;
+            }
+        }
+    }
+
+    fn add(&mut self, layer: Found) -> usize {
+        let index = self.found.len();
+        self.found.push(layer);
+        self.queue.push_back(index);
+        index
+    }
+
+    /// Puts a layer into the one around it.
+    fn add_child(&mut self, parent: usize, mut layer: Found, to_be_looked_into: bool) {
+        if self.found.len() >= MOST_LAYERS {
+            if let Some(parent) = self.found.get_mut(parent) {
+                let note =
+                    format!("there are more than {MOST_LAYERS} layers; the rest is left out");
+                if !parent.notes.contains(&note) {
+                    parent.notes.push(note);
+                }
+                parent.content = opaque("container", None, "it holds too many layers to look at");
+            }
+            return;
+        }
+        layer.depth = self.found.get(parent).map_or(0, |parent| parent.depth) + 1;
+        let index = self.found.len();
+        let too_deep = layer.depth > DEEPEST;
+        if too_deep {
+            layer.content = opaque(
+                "layer",
+                None,
+                "it lies deeper than any guest nests its layers",
+            );
+        }
+        self.found.push(layer);
+        if to_be_looked_into && !too_deep {
+            self.queue.push_back(index);
+        }
+        if let Some(parent) = self.found.get_mut(parent) {
+            parent.children.push(index);
+        }
+    }
+
+    fn look_into(&mut self, index: usize) {
+        let Some(layer) = self.found.get(index) else {
+            return;
+        };
+        let reader = LayerReader::new(self.images, &layer.extents);
+        let look = look(&reader, layer.place, layer.sector_size);
+        match look {
+            Look::Content(content) => self.set_content(index, content),
+            Look::Table(table) => self.expand_table(index, table),
+            Look::Volume(volume) => {
+                let content = Content::PhysicalVolume {
+                    uuid: volume.uuid.to_string(),
+                    volume_group: None,
+                };
+                self.set_content(index, content);
+                if let Some(layer) = self.found.get_mut(index) {
+                    layer.notes.extend(volume.notes.iter().cloned());
+                    self.volumes.push(FoundPhysicalVolume {
+                        extents: layer.extents.clone(),
+                        volume: *volume,
+                    });
+                    self.volume_layers.push(index);
+                }
+            }
+        }
+    }
+
+    fn set_content(&mut self, index: usize, content: Content) {
+        if let Some(layer) = self.found.get_mut(index) {
+            layer.content = content;
+        }
+    }
+
+    fn expand_table(&mut self, index: usize, table: PartitionTable) {
+        let Some(layer) = self.found.get_mut(index) else {
+            return;
+        };
+        layer.content = Content::PartitionTable {
+            scheme: table.scheme,
+            sector_size: table.sector_size,
+        };
+        layer.notes.extend(table.notes);
+        let path = layer.path.clone();
+        let extents = layer.extents.clone();
+        for partition in table.partitions {
+            let number = partition.number;
+            let Ok(part) = extents.slice(partition.start, partition.length) else {
+                continue;
+            };
+            let child = Found {
+                path: path.join(&format!("p{number}")),
+                extents: part,
+                role: Some(partition.role),
+                sector_size: table.sector_size,
+                place: Place::Partition,
+                depth: 0,
+                content: Content::Unknown,
+                notes: Vec::new(),
+                children: Vec::new(),
+            };
+            self.add_child(index, child, true);
+        }
+    }
+
+    /// Lays out the logical volumes of groups that were not laid out before. Tells whether there
+    /// were any.
+    fn expand_groups(&mut self, incomplete_too: bool) -> bool {
+        let groups = lvm::assemble(&self.volumes);
+        let mut any = false;
+        for group in groups {
+            if (incomplete_too || group.missing.is_empty()) && self.expanded.insert(group.uuid) {
+                self.expand_group(&group);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn expand_group(&mut self, group: &AssembledGroup) {
+        let layer_of = |peeler: &Self, volume: usize| peeler.volume_layers.get(volume).copied();
+        for member in &group.members {
+            let layer = layer_of(self, *member).and_then(|index| self.found.get_mut(index));
+            if let Some(layer) = layer
+                && let Content::PhysicalVolume { volume_group, .. } = &mut layer.content
+            {
+                *volume_group = Some(group.name.clone());
+            }
+        }
+        let first = group
+            .members
+            .first()
+            .and_then(|member| layer_of(self, *member));
+        if let Some(layer) = first.and_then(|index| self.found.get_mut(index)) {
+            layer.notes.extend(group.notes.iter().cloned());
+            for missing in &group.missing {
+                layer.notes.push(format!(
+                    "volume group {}: the physical volume {missing} is missing",
+                    group.name
+                ));
+            }
+        }
+        for volume in &group.logical_volumes {
+            let holder = volume
+                .first
+                .and_then(|found| layer_of(self, found))
+                .or(first);
+            let Some(parent) = holder else { continue };
+            let Some(around) = self.found.get(parent) else {
+                continue;
+            };
+            let (extents, content, known) = match &volume.layout {
+                Ok(extents) => (extents.clone(), Content::Unknown, true),
+                Err(reason) => (
+                    ExtentMap::default(),
+                    opaque("logical volume", Some(volume.uuid.to_string()), reason),
+                    false,
+                ),
+            };
+            let child = Found {
+                path: around.path.join(&group.name).join(&volume.name),
+                extents,
+                role: None,
+                sector_size: around.sector_size,
+                place: Place::Disk,
+                depth: 0,
+                content,
+                notes: Vec::new(),
+                children: Vec::new(),
+            };
+            self.add_child(parent, child, known);
+        }
+    }
+
+    fn tree(&self, index: usize) -> Layer {
+        let Some(layer) = self.found.get(index) else {
+            return Layer {
+                path: LayerPath::disk("?"),
+                extents: ExtentMap::default(),
+                role: None,
+                content: Content::Unknown,
+                notes: Vec::new(),
+                children: Vec::new(),
+            };
+        };
+        Layer {
+            path: layer.path.clone(),
+            extents: layer.extents.clone(),
+            role: layer.role.clone(),
+            content: layer.content.clone(),
+            notes: layer.notes.clone(),
+            children: layer
+                .children
+                .iter()
+                .map(|child| self.tree(*child))
+                .collect(),
+        }
+    }
+}
+
+fn opaque(what: &str, uuid: Option<String>, reason: &str) -> Content {
+    Content::Opaque {
+        what: what.to_owned(),
+        uuid,
+        reason: reason.to_owned(),
+    }
+}
+
+/// One look at a layer, in the order of what may hide what: a partitioned disk may carry the label
+/// or superblock of an earlier life; an array's member looks like what the array holds.
+fn look(layer: &dyn ReadAt, place: Place, sector_size: SectorSize) -> Look {
+    match try_look(layer, place, sector_size) {
+        Ok(look) => look,
+        Err(error) => Look::Content(Content::Unreadable {
+            cause: format!("it cannot be read: {error}"),
+        }),
+    }
+}
+
+fn try_look(layer: &dyn ReadAt, place: Place, sector_size: SectorSize) -> io::Result<Look> {
+    if place == Place::Disk {
+        match partition::read(layer, sector_size) {
+            Ok(Some(table)) => return Ok(Look::Table(table)),
+            Ok(None) => {}
+            Err(PartitionError::Read(error)) => return Err(error),
+            Err(error) => {
+                let content = opaque("partition table", None, &error.to_string());
+                return Ok(Look::Content(content));
+            }
+        }
+    }
+    if let Some(member) = signature::array_member(layer)? {
+        return Ok(Look::Content(content(member)));
+    }
+    match lvm::read(layer) {
+        Ok(Some(volume)) => return Ok(Look::Volume(Box::new(volume))),
+        Ok(None) => {}
+        Err(LvmError::Read { cause }) => return Err(cause),
+        Err(error) => {
+            let content = opaque(
+                "LVM2 physical volume",
+                None,
+                &crate::cause::sentence(&error),
+            );
+            return Ok(Look::Content(content));
+        }
+    }
+    Ok(Look::Content(match signature::recognise(layer)? {
+        Some(signature) => content(signature),
+        None if signature::is_blank(layer)? => Content::Blank,
+        None => Content::Unknown,
+    }))
+}
+
+fn content(signature: Signature) -> Content {
+    match signature {
+        Signature::Filesystem(filesystem) => Content::Filesystem(filesystem),
+        Signature::Swap {
+            uuid,
+            label,
+            hibernated,
+        } => Content::Swap {
+            uuid,
+            label,
+            hibernated,
+        },
+        Signature::Opaque { what, uuid, reason } => Content::Opaque { what, uuid, reason },
+    }
+}

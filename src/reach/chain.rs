@@ -1,0 +1,445 @@
+//! The backing chain of a disk: every file it reads, with a format that nobody guessed.
+//!
+//! Formats come from the XML and from the images' headers, never from probing: a guest can write
+//! any header it likes into a raw disk (CVE-2008-2004 and its kind).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::cmd::{CmdError, Invocation, Tool};
+use crate::domain::model::{Backing, BackingImage, Disk, Format, Image, Slice, Source};
+use crate::reach::identity::{self, Identity, IdentityError, Kind};
+
+/// The longest chain that is followed; libvirt stops at 200 (src/storage_file, since 10.1).
+const LONGEST_CHAIN: usize = 200;
+
+/// One image of a chain, found on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its path.
+    pub path: PathBuf,
+    /// A file or a block device.
+    pub kind: Kind,
+    /// Which one.
+    pub identity: Identity,
+    /// How its bytes are to be read.
+    pub format: Format,
+    /// The part of the file that is the image; all of it if `None`.
+    pub slice: Option<Slice>,
+    /// qcow2's external data file.
+    pub data_file: Option<DataFile>,
+}
+
+/// A file that holds the guest's data for a qcow2 image that holds only metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// A file or a block device.
+    pub kind: Kind,
+    /// Which one.
+    pub identity: Identity,
+}
+
+/// A disk's images: the one the guest writes, and those under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// What the guest reads and writes.
+    pub top: Link,
+    /// What lies under it, nearest first. Only ever read.
+    pub under: Vec<Link>,
+}
+
+impl Chain {
+    /// What the guest writes to: the top image and its data file.
+    pub fn written(&self) -> impl Iterator<Item = Identity> {
+        self.top.identities()
+    }
+
+    /// Everything the disk reads.
+    pub fn all(&self) -> impl Iterator<Item = Identity> {
+        self.under
+            .iter()
+            .fold(
+                self.top.identities().collect::<Vec<_>>(),
+                |mut all, link| {
+                    all.extend(link.identities());
+                    all
+                },
+            )
+            .into_iter()
+    }
+}
+
+impl Link {
+    fn identities(&self) -> impl Iterator<Item = Identity> {
+        std::iter::once(self.identity).chain(self.data_file.as_ref().map(|file| file.identity))
+    }
+}
+
+/// A chain cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// A file of it is not there or no image.
+    #[error(transparent)]
+    File(#[from] IdentityError),
+    /// qemu-img could not read an image's header.
+    #[error(transparent)]
+    Header(#[from] CmdError),
+    /// qemu-img's answer has a form this version does not know.
+    #[error("qemu-img info {path} gave an answer that cannot be read: {cause}")]
+    Answer {
+        /// The image.
+        path: String,
+        /// The cause.
+        cause: serde_json::Error,
+    },
+    /// The source or format is one that this version cannot open: the reason, with the way out.
+    #[error("{0}")]
+    CannotOpen(String),
+    /// The chain does not end.
+    #[error("the backing chain of {0} is longer than {LONGEST_CHAIN} images, or a loop")]
+    TooLong(String),
+}
+
+/// What `qemu-img info --output=json` says of one image.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ImageInfo {
+    filename: String,
+    format: String,
+    backing_filename: Option<String>,
+    full_backing_filename: Option<String>,
+    backing_filename_format: Option<String>,
+    #[serde(default)]
+    encrypted: bool,
+    format_specific: Option<FormatSpecific>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FormatSpecific {
+    data: serde_json::Value,
+}
+
+impl ImageInfo {
+    fn data_file(&self) -> Option<&str> {
+        self.format_specific
+            .as_ref()?
+            .data
+            .get("data-file")?
+            .as_str()
+    }
+}
+
+/// Follows the chain of a disk's image.
+///
+/// # Errors
+/// When a file is missing, an image's header is damaged, or a format cannot be told or opened.
+pub async fn follow(disk: &Disk) -> Result<Chain, ChainError> {
+    let mut links = Vec::new();
+    let mut image = &disk.image;
+    let mut backing = &disk.backing;
+    loop {
+        if links.len() >= LONGEST_CHAIN {
+            return Err(ChainError::TooLong(disk.target.clone()));
+        }
+        let link = found(image)?;
+        match backing {
+            Backing::None => {
+                links.push(link);
+                break;
+            }
+            Backing::Given(given) => {
+                links.push(link);
+                let BackingImage {
+                    image: next,
+                    backing: under,
+                } = given.as_ref();
+                image = next;
+                backing = under;
+            }
+            Backing::AsRecorded if records_backing(&link.format) => {
+                links.extend(recorded(link).await?);
+                break;
+            }
+            Backing::AsRecorded => {
+                links.push(link);
+                break;
+            }
+        }
+    }
+    let mut links = links.into_iter();
+    let top = links
+        .next()
+        .ok_or_else(|| ChainError::CannotOpen("there is no image".to_owned()))?;
+    Ok(Chain {
+        top,
+        under: links.collect(),
+    })
+}
+
+/// The formats whose header can name an image under theirs.
+pub const fn records_backing(format: &Format) -> bool {
+    matches!(
+        format,
+        Format::Qcow2 | Format::Qcow | Format::Qed | Format::Vmdk
+    )
+}
+
+fn found(image: &Image) -> Result<Link, ChainError> {
+    let cannot = |reason: String| ChainError::CannotOpen(reason);
+    if let Some(encryption) = &image.encryption {
+        return Err(cannot(format!(
+            "encrypted by QEMU ({}), and this version cannot be given a key",
+            encryption.format
+        )));
+    }
+    let path = match &image.source {
+        Some(Source::File(path) | Source::Block(path)) => path,
+        Some(source) => return Err(cannot(unreachable_source(source))),
+        None => return Err(cannot("there is no medium".to_owned())),
+    };
+    if let Format::Other(name) = &image.format {
+        return Err(cannot(format!("images of format {name} cannot be opened")));
+    }
+    let (identity, kind) = identity::identify(path)?;
+    Ok(Link {
+        path: path.clone(),
+        kind,
+        identity,
+        format: image.format.clone(),
+        slice: image.slice,
+        data_file: None,
+    })
+}
+
+/// Why a source has no file on this host.
+pub fn unreachable_source(source: &Source) -> String {
+    match source {
+        Source::Network { protocol, .. } => {
+            format!("a network disk ({protocol}); map it to a local device and check that with -a")
+        }
+        Source::Directory(_) => {
+            "a host directory shown as a FAT disk: it has no filesystem of its own".to_owned()
+        }
+        Source::Nvme { .. } => {
+            "an NVMe device that is taken from the host's kernel for the guest; give it back with \
+             virsh nodedev-reattach and check it with -a"
+                .to_owned()
+        }
+        Source::VhostUser(_) => "another process serves this disk (vhost-user)".to_owned(),
+        Source::VhostVdpa(_) => "a vDPA device serves this disk".to_owned(),
+        Source::Volume { .. } => "its storage pool was not asked".to_owned(),
+        Source::File(_) | Source::Block(_) => "it cannot be opened".to_owned(),
+        _ => "a disk of an unknown type".to_owned(),
+    }
+}
+
+/// The link and all under it, as the images' headers tell.
+async fn recorded(top: Link) -> Result<Vec<Link>, ChainError> {
+    let shown = top.path.display().to_string();
+    let information = Invocation::new(
+        Tool::QEMU_IMG,
+        [
+            "info".into(),
+            "--output=json".into(),
+            "--backing-chain".into(),
+            "--force-share".into(),
+            "--image-opts".into(),
+            image_options(&top),
+        ],
+    )
+    .capture()
+    .await?;
+    let infos: Vec<ImageInfo> =
+        serde_json::from_slice(&information.stdout).map_err(|cause| ChainError::Answer {
+            path: shown.clone(),
+            cause,
+        })?;
+    if infos.len() > LONGEST_CHAIN {
+        return Err(ChainError::TooLong(shown));
+    }
+    links(top, &infos)
+}
+
+/// The image for `qemu-img --image-opts`: no probing, and no protocol read out of a file name.
+fn image_options(link: &Link) -> OsString {
+    let escape = |path: &Path| path.to_string_lossy().replace(',', ",,");
+    let driver = match link.kind {
+        Kind::File => "file",
+        Kind::BlockDevice => "host_device",
+    };
+    let format = driver_name(&link.format);
+    let path = escape(&link.path);
+    match link.slice {
+        None => format!("driver={format},file.driver={driver},file.filename={path}").into(),
+        Some(slice) => format!(
+            "driver={format},file.driver=raw,file.offset={},file.size={},\
+             file.file.driver={driver},file.file.filename={path}",
+            slice.offset.get(),
+            slice.size.get()
+        )
+        .into(),
+    }
+}
+
+/// QEMU's name for a format.
+pub fn driver_name(format: &Format) -> &str {
+    match format {
+        Format::Raw => "raw",
+        Format::Qcow2 => "qcow2",
+        Format::Qcow => "qcow",
+        Format::Qed => "qed",
+        Format::Vmdk => "vmdk",
+        Format::Vdi => "vdi",
+        Format::Vhdx => "vhdx",
+        Format::Vpc => "vpc",
+        Format::Other(name) => name,
+    }
+}
+
+/// The format that QEMU or libvirt call by this name.
+pub fn format_named(name: &str) -> Format {
+    match name {
+        "raw" | "host_device" | "file" => Format::Raw,
+        "qcow2" => Format::Qcow2,
+        "qcow" => Format::Qcow,
+        "qed" => Format::Qed,
+        "vmdk" => Format::Vmdk,
+        "vdi" => Format::Vdi,
+        "vhdx" => Format::Vhdx,
+        "vpc" => Format::Vpc,
+        other => Format::Other(other.to_owned()),
+    }
+}
+
+/// What the headers tell, checked: each backing file is local and its format is recorded, or is
+/// raw anyway (what libvirt accepts too: src/storage_file/storage_source.c).
+fn links(top: Link, infos: &[ImageInfo]) -> Result<Vec<Link>, ChainError> {
+    let mut links: Vec<Link> = Vec::new();
+    for (position, info) in infos.iter().enumerate() {
+        if info.encrypted {
+            return Err(ChainError::CannotOpen(format!(
+                "{} is encrypted, and this version cannot be given a key",
+                info.filename
+            )));
+        }
+        let mut link = match position.checked_sub(1).and_then(|above| infos.get(above)) {
+            None => top.clone(),
+            Some(above) => below(above, info)?,
+        };
+        if let Some(file) = info.data_file() {
+            let path = beside(&link.path, file);
+            let (identity, kind) = identity::identify(&path)?;
+            link.data_file = Some(DataFile {
+                path,
+                kind,
+                identity,
+            });
+        }
+        links.push(link);
+    }
+    Ok(links)
+}
+
+fn below(above: &ImageInfo, info: &ImageInfo) -> Result<Link, ChainError> {
+    let name = above
+        .full_backing_filename
+        .as_ref()
+        .or(above.backing_filename.as_ref())
+        .unwrap_or(&info.filename);
+    let format = match &above.backing_filename_format {
+        Some(format) => format_named(format),
+        None if info.format == "raw" => Format::Raw,
+        None => {
+            return Err(ChainError::CannotOpen(format!(
+                "{} does not record the format of its backing file {name}; record it with \
+                 qemu-img rebase -u -F {} -b {name} {}",
+                above.filename, info.format, above.filename
+            )));
+        }
+    };
+    let path = PathBuf::from(name);
+    if !path.is_absolute() {
+        return Err(ChainError::CannotOpen(format!(
+            "the backing file {name} is not a file of this host"
+        )));
+    }
+    let (identity, kind) = identity::identify(&path)?;
+    Ok(Link {
+        path,
+        kind,
+        identity,
+        format,
+        slice: None,
+        data_file: None,
+    })
+}
+
+fn beside(image: &Path, file: &str) -> PathBuf {
+    image.parent().unwrap_or(Path::new("/")).join(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(json: &str) -> ImageInfo {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn top() -> Link {
+        Link {
+            path: "/images/top.qcow2".into(),
+            kind: Kind::File,
+            identity: Identity::File {
+                device: 1,
+                inode: 2,
+            },
+            format: Format::Qcow2,
+            slice: None,
+            data_file: None,
+        }
+    }
+
+    #[test]
+    fn a_backing_format_that_is_not_recorded_is_not_guessed() {
+        let above = info(
+            r#"{"filename": "/i/top", "format": "qcow2", "backing-filename": "base",
+                "full-backing-filename": "/proc/version"}"#,
+        );
+        let guessed = info(r#"{"filename": "/proc/version", "format": "qcow2"}"#);
+        let error = below(&above, &guessed).unwrap_err().to_string();
+        assert!(
+            error.contains("qemu-img rebase -u -F qcow2 -b /proc/version /i/top"),
+            "{error}"
+        );
+        let raw = info(r#"{"filename": "/proc/version", "format": "raw"}"#);
+        assert_eq!(below(&above, &raw).unwrap().format, Format::Raw);
+    }
+
+    #[test]
+    fn a_backing_file_elsewhere_is_not_opened() {
+        for name in ["nbd://host/x", "json:{}", "ssh://host/image"] {
+            let above = info(&format!(
+                r#"{{"filename": "/i/top", "format": "qcow2", "backing-filename": "{name}",
+                    "backing-filename-format": "raw"}}"#
+            ));
+            let under = info(r#"{"filename": "x", "format": "raw"}"#);
+            let error = below(&above, &under).unwrap_err().to_string();
+            assert!(error.contains("not a file of this host"), "{error}");
+        }
+    }
+
+    #[test]
+    fn commas_in_a_file_name_are_doubled() {
+        let mut link = top();
+        link.path = "/images/a,b:c".into();
+        assert_eq!(
+            image_options(&link),
+            "driver=qcow2,file.driver=file,file.filename=/images/a,,b:c"
+        );
+    }
+}

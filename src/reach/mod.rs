@@ -1,0 +1,6 @@
+//! WHERE: the files and devices on this host that a disk's source stands for.
+
+pub mod chain;
+pub mod disk;
+pub mod identity;
+pub mod probe;

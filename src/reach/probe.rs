@@ -1,0 +1,55 @@
+//! The format of a bare image given with `-a`, where the user named none.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::cause;
+use crate::cmd::{Invocation, Tool};
+use crate::domain::model::Format;
+use crate::reach::chain;
+use crate::reach::identity::{self, Kind};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Probed {
+    format: String,
+    backing_filename: Option<String>,
+    format_specific: Option<serde_json::Value>,
+}
+
+/// Tells the format of the image at an absolute path: a block device is raw; a file is probed by
+/// QEMU, but a probed format is not trusted to name other files, because a guest can write any
+/// header into a raw disk.
+///
+/// # Errors
+/// One sentence: why the image cannot be used, and the way out.
+pub async fn format(path: &Path) -> Result<Format, String> {
+    let (_, kind) = identity::identify(path).map_err(|error| cause::sentence(&error))?;
+    if kind == Kind::BlockDevice {
+        return Ok(Format::Raw);
+    }
+    let mut call = Invocation::new(Tool::QEMU_IMG, ["info", "--output=json", "--force-share"]);
+    call.arguments.push(path.as_os_str().to_owned());
+    let captured = call
+        .capture()
+        .await
+        .map_err(|error| cause::sentence(&error))?;
+    let probed: Probed = serde_json::from_slice(&captured.stdout)
+        .map_err(|error| format!("qemu-img info {}: {error}", path.display()))?;
+    let names_others = probed.backing_filename.is_some()
+        || probed
+            .format_specific
+            .as_ref()
+            .and_then(|specific| specific.get("data")?.get("data-file"))
+            .is_some();
+    if names_others {
+        return Err(format!(
+            "{} looks like {format} and names another file; if that is not a guest's doing, say \
+             --image-format {format}",
+            path.display(),
+            format = probed.format
+        ));
+    }
+    Ok(chain::format_named(&probed.format))
+}

@@ -1,0 +1,451 @@
+//! `--list`: the tree alone, with what the layers themselves tell.
+
+use crate::layers::filesystem::{CheckRecord, Filesystem, FilesystemKind, Timestamp};
+use crate::layers::tree::{Content, Layer, LayerPath, PartitionRole};
+use crate::report::clock::Clock;
+use crate::report::model::{DiskContent, DiskReport, DomainReport};
+use crate::report::outline::{Column, Entry, Line, Outline, Span};
+use crate::report::style::{Paint, Style};
+use crate::report::words;
+
+/// How many pieces of a layer are told of; `--format json` has all.
+const PIECES: usize = 8;
+
+const COLUMNS: [Column; 6] = [
+    column("NAME", false, 44),
+    column("TYPE", false, 30),
+    column("LABEL", false, 34),
+    column("UUID", false, 40),
+    column("AT BYTE", true, 24),
+    column("SIZE", true, 12),
+];
+
+const fn column(title: &'static str, to_the_right: bool, widest: usize) -> Column {
+    Column {
+        title,
+        to_the_right,
+        widest,
+    }
+}
+
+/// One domain's layers, as lines of text.
+pub fn render(report: &DomainReport, style: Style, clock: &Clock) -> String {
+    let lister = Lister {
+        report,
+        style,
+        clock,
+    };
+    let mut below: Vec<Line> = Vec::new();
+    let reason = report.verdict.as_ref().and_then(|verdict| verdict.reason());
+    below.extend(reason.map(|reason| vec![Span::plain(reason)]));
+    below.extend(report.notes.iter().map(|note| words::note(note)));
+    if report.disks.is_empty() && report.verdict.is_none() {
+        below.push(vec![Span::new(Paint::Dim, "no disks")]);
+    }
+    Outline {
+        headline: words::headline(report),
+        below,
+        columns: &COLUMNS,
+        headings: true,
+        entries: report.disks.iter().map(|disk| lister.disk(disk)).collect(),
+        after: &report.plan,
+    }
+    .draw(style)
+}
+
+/// Lists one domain.
+struct Lister<'a> {
+    report: &'a DomainReport,
+    style: Style,
+    clock: &'a Clock,
+}
+
+impl Lister<'_> {
+    fn disk(&self, disk: &DiskReport) -> Entry {
+        let mut entry = match &disk.content {
+            DiskContent::Opened(root) => self.layer(disk, root, None),
+            DiskContent::NotOpened(verdict) => {
+                let paint = words::verdict_paint(verdict);
+                let mut why = vec![Span::new(paint, verdict.words())];
+                if let Some(reason) = verdict.reason() {
+                    why.push(Span::plain(format!(": {reason}")));
+                }
+                let mut cells = vec![Span::new(Paint::Strong, &disk.target)];
+                cells.resize_with(5, Span::default);
+                cells.push(Span::plain(
+                    disk.size.map_or_else(String::new, |size| size.to_string()),
+                ));
+                Entry {
+                    cells,
+                    below: vec![why],
+                    inside: Vec::new(),
+                }
+            }
+        };
+        let mut below: Vec<Line> = words::source(disk).into_iter().collect();
+        below.append(&mut entry.below);
+        below.extend(disk.notes.iter().map(|note| words::note(note)));
+        entry.below = below;
+        entry
+    }
+
+    fn layer(&self, disk: &DiskReport, layer: &Layer, parent: Option<&LayerPath>) -> Entry {
+        let name_paint = match parent {
+            None => Paint::Strong,
+            Some(_) => Paint::Plain,
+        };
+        let position = words::position(self.report, disk, &layer.extents, parent.is_none(), |at| {
+            at.offset.get().to_string()
+        });
+        let label = words::label(&layer.content);
+        let cells = vec![
+            Span::new(name_paint, words::name(&layer.path, parent)),
+            Span::plain(words::kind(layer)),
+            Span::plain(words::quoted(label, self.style)),
+            Span::plain(words::uuid(&layer.content).unwrap_or_default()),
+            Span::plain(position),
+            Span::plain(layer.size().to_string()),
+        ];
+        let mut below = Vec::new();
+        below.extend(layer.role.as_ref().and_then(|role| self.role(role)));
+        below.extend(words::reason(&layer.content).map(|reason| vec![Span::plain(reason)]));
+        below.extend(self.pieces(layer));
+        match &layer.content {
+            Content::Filesystem(filesystem) => {
+                below.extend(self.history(&filesystem.record));
+                below.extend(state(filesystem));
+            }
+            Content::Swap {
+                hibernated: Some(signature),
+                ..
+            } => {
+                let text = format!("a suspended system's memory lies in it ({signature})");
+                below.push(vec![Span::new(Paint::Bad, text)]);
+            }
+            _ => {}
+        }
+        below.extend(layer.notes.iter().map(|note| words::note(note)));
+        Entry {
+            cells,
+            below,
+            inside: layer
+                .children
+                .iter()
+                .map(|child| self.layer(disk, child, Some(&layer.path)))
+                .collect(),
+        }
+    }
+
+    /// What the partition table says: `partition "root", Linux filesystem`.
+    fn role(&self, role: &PartitionRole) -> Option<Line> {
+        let type_name = role.type_name.unwrap_or(&role.type_code);
+        let text = match &role.name {
+            Some(name) => format!(
+                "partition {}, type {type_name}",
+                words::quoted(Some(name), self.style)
+            ),
+            None if type_name.is_empty() => return None,
+            None => format!("partition type {type_name}"),
+        };
+        Some(vec![Span::new(Paint::Dim, text)])
+    }
+
+    /// Where the pieces lie of a layer that is not contiguous.
+    fn pieces(&self, layer: &Layer) -> Vec<Line> {
+        let extents = layer.extents.extents();
+        if extents.len() < 2 {
+            return Vec::new();
+        }
+        let mut lines: Vec<Line> = extents
+            .iter()
+            .take(PIECES)
+            .map(|piece| {
+                let target = words::image(self.report, piece.image);
+                let at = piece.offset.get();
+                let text = format!("{} at byte {at} of {target}", piece.length);
+                vec![Span::new(Paint::Dim, text)]
+            })
+            .collect();
+        let more = extents.len().saturating_sub(PIECES);
+        if more > 0 {
+            let text = format!(
+                "... {} (see --format json)",
+                words::count(more, "more piece")
+            );
+            lines.push(vec![Span::new(Paint::Dim, text)]);
+        }
+        lines
+    }
+
+    /// When it was checked and when it is to be checked again, for filesystems that remember.
+    fn history(&self, record: &CheckRecord) -> Option<Line> {
+        if record.last_check.is_none() && record.mount_count.is_none() {
+            return None;
+        }
+        let mut line = Vec::new();
+        line.push(match record.last_check {
+            Some(time) if time > Timestamp(0) => {
+                Span::plain(format!("last check {}", self.clock.local(time)))
+            }
+            _ => Span::new(Paint::Warn, "never checked"),
+        });
+        line.extend(record.mount_count.map(|mounts| {
+            let since = match record.max_mount_count {
+                Some(maximum) => format!(", {mounts} of {maximum} mounts since"),
+                None => format!(", {} since", words::count(mounts as usize, "mount")),
+            };
+            Span::plain(since)
+        }));
+        line.push(Span::plain(", next check "));
+        line.push(self.next_check(record));
+        Some(line)
+    }
+
+    /// e2fsck(8) checks at boot what was mounted often enough or was not checked for long enough.
+    fn next_check(&self, record: &CheckRecord) -> Span {
+        let mounts_left = record
+            .max_mount_count
+            .map(|maximum| maximum.saturating_sub(record.mount_count.unwrap_or(0)));
+        let by_time = record
+            .next_check
+            .is_some_and(|time| time <= self.clock.now());
+        if by_time || mounts_left == Some(0) {
+            return Span::new(Paint::Warn, "due now");
+        }
+        let date = record.next_check.map(|time| self.clock.local(time));
+        let mounts = mounts_left.map(|left| words::count(left as usize, "mount"));
+        Span::plain(match (date, mounts) {
+            (Some(date), Some(mounts)) => format!("on {date} or in {mounts}"),
+            (Some(date), None) => format!("on {date}"),
+            (None, Some(mounts)) => format!("in {mounts}"),
+            (None, None) => "never".to_owned(),
+        })
+    }
+}
+
+/// What a filesystem itself says of its state.
+fn state(filesystem: &Filesystem) -> Option<Line> {
+    let record = &filesystem.record;
+    let mut words = Vec::new();
+    if record.dirty == Some(true) {
+        words.push((
+            Paint::Warn,
+            match filesystem.kind {
+                FilesystemKind::Ext3 | FilesystemKind::Ext4 => "needs journal recovery".to_owned(),
+                _ => "was not cleanly unmounted".to_owned(),
+            },
+        ));
+    }
+    if record.has_errors == Some(true) {
+        words.push((Paint::Bad, "has errors".to_owned()));
+    }
+    if record.primary_damaged {
+        words.push((Paint::Bad, "primary superblock damaged".to_owned()));
+    }
+    if let Some(devices) = record.devices.filter(|&devices| devices > 1) {
+        words.push((Paint::Plain, format!("spans {devices} devices")));
+    }
+    let mut line = Vec::new();
+    for (paint, text) in words {
+        if !line.is_empty() {
+            line.push(Span::plain(", "));
+        }
+        line.push(Span::new(paint, text));
+    }
+    (!line.is_empty()).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::outcome::Verdict;
+    use crate::report::samples::{
+        CHECKED, DUE, disk, domain, everyday, fs, hostile, layer, not_opened, results, swap,
+    };
+
+    const BOXES: Style = Style {
+        colour: false,
+        unicode: true,
+    };
+
+    #[track_caller]
+    fn shows(text: &str, expected: &str) {
+        assert!(text == expected, "shown:\n{text}\nexpected:\n{expected}");
+    }
+
+    #[test]
+    fn an_everyday_guest() {
+        let mut report = everyday();
+        report.results.clear();
+        shows(
+            &render(&report, BOXES, &Clock::utc(CHECKED)),
+            r#"vm1  qemu:///system
+NAME                  TYPE               LABEL   UUID                                       AT BYTE       SIZE
+├─ vda                gpt, 3 partitions                                                               10.0 GiB
+│  │  qcow2  /var/lib/libvirt/images/vda.qcow2
+│  ├─ p1              vfat               "EFI"   0f3e9a52-7c1d-4b8e-9f60-1a2b3c4d5e6f       1048576  512.0 MiB
+│  │     partition "esp", type EFI System
+│  ├─ p2              swap                                                                537919488    1.0 GiB
+│  └─ p3              LVM PV of lvg1             AbCdEf-0123-4567-89ab-cdef-0123-456789  1611661312    8.5 GiB
+│     ├─ lvg1/lvroot  ext4               "root"  0f3e9a52-7c1d-4b8e-9f60-1a2b3c4d5e6f    1612709888    2.0 GiB
+│     │     last check 2026-11-20 14:03, 12 of 30 mounts since, next check on 2027-05-19 14:03 or in 18 mounts
+│     │     needs journal recovery, has errors
+│     └─ lvg1/lvhome  ext4               "home"  0f3e9a52-7c1d-4b8e-9f60-1a2b3c4d5e6f      2 pieces   10.5 GiB
+│           6.5 GiB at byte 3760193536 of vda
+│           4.0 GiB at byte 1048576 of vdb
+│           last check 2026-11-20 14:03, 1 mount since, next check never
+├─ vdb                LVM PV of lvg1             AbCdEf-0123-4567-89ab-cdef-0123-456789               20.0 GiB
+│     qcow2  /var/lib/libvirt/images/vdb.qcow2
+└─ sda
+      nothing to check: no medium in the drive
+"#,
+        );
+    }
+
+    #[test]
+    fn when_the_next_check_is_due() {
+        let report = domain("vm1", vec![], results(vec![]));
+        let record = |mounts, max_mount_count, next_check| CheckRecord {
+            last_check: Some(CHECKED),
+            mount_count: Some(mounts),
+            max_mount_count,
+            next_check,
+            ..CheckRecord::default()
+        };
+        let before = Timestamp(DUE.0 - 1);
+        for (record, now, text) in [
+            (
+                record(0, None, None),
+                DUE,
+                "0 mounts since, next check never",
+            ),
+            (
+                record(0, None, Some(DUE)),
+                before,
+                "0 mounts since, next check on 2027-05-19 14:03",
+            ),
+            (
+                record(0, None, Some(DUE)),
+                DUE,
+                "0 mounts since, next check due now",
+            ),
+            (
+                record(29, Some(30), None),
+                DUE,
+                "29 of 30 mounts since, next check in 1 mount",
+            ),
+            (
+                record(30, Some(30), None),
+                DUE,
+                "30 of 30 mounts since, next check due now",
+            ),
+            (
+                record(31, Some(30), Some(DUE)),
+                before,
+                "31 of 30 mounts since, next check due now",
+            ),
+        ] {
+            let clock = Clock::utc(now);
+            let lister = Lister {
+                report: &report,
+                style: BOXES,
+                clock: &clock,
+            };
+            let line = Outline {
+                headline: lister.history(&record).unwrap(),
+                below: vec![],
+                columns: &[],
+                headings: false,
+                entries: vec![],
+                after: &[],
+            };
+            assert_eq!(
+                line.draw(BOXES),
+                format!("last check 2026-11-20 14:03, {text}\n")
+            );
+        }
+        let clock = Clock::utc(DUE);
+        let lister = Lister {
+            report: &report,
+            style: BOXES,
+            clock: &clock,
+        };
+        assert!(lister.history(&CheckRecord::default()).is_none());
+    }
+
+    #[test]
+    fn states_flags_and_what_was_not_opened() {
+        let mut dirty = layer("vda", &[(0, 0, 64)], fs(FilesystemKind::Vfat, ""));
+        let mut damaged = layer("vdb", &[(1, 0, 64)], fs(FilesystemKind::Btrfs, ""));
+        for (layer, record) in [
+            (
+                &mut dirty,
+                CheckRecord {
+                    dirty: Some(true),
+                    ..CheckRecord::default()
+                },
+            ),
+            (
+                &mut damaged,
+                CheckRecord {
+                    primary_damaged: true,
+                    devices: Some(2),
+                    ..CheckRecord::default()
+                },
+            ),
+        ] {
+            if let Content::Filesystem(filesystem) = &mut layer.content {
+                filesystem.record = record;
+                filesystem.uuid = None;
+            }
+        }
+        let mut suspended = layer("vdc", &[(2, 0, 64)], swap());
+        if let Content::Swap { hibernated, .. } = &mut suspended.content {
+            *hibernated = Some("S1SUSPEND".to_owned());
+        }
+        let report = domain(
+            "vm1",
+            vec![
+                disk("vda", dirty),
+                disk("vdb", damaged),
+                disk("vdc", suspended),
+                not_opened(
+                    "vdd",
+                    Some("/d"),
+                    Verdict::Refused("in use by qemu-nbd (1234)".to_owned()),
+                ),
+            ],
+            results(vec![]),
+        );
+        shows(
+            &render(&report, Style::PLAIN, &Clock::utc(CHECKED)),
+            r#"vm1  qemu:///system
+NAME    TYPE                  SIZE
+|- vda  vfat              64.0 MiB
+|     qcow2  /var/lib/libvirt/images/vda.qcow2
+|     was not cleanly unmounted
+|- vdb  btrfs             64.0 MiB
+|     qcow2  /var/lib/libvirt/images/vdb.qcow2
+|     primary superblock damaged, spans 2 devices
+|- vdc  swap, hibernated  64.0 MiB
+|     qcow2  /var/lib/libvirt/images/vdc.qcow2
+|     a suspended system's memory lies in it (S1SUSPEND)
+`- vdd
+      raw  /d
+      REFUSED: in use by qemu-nbd (1234)
+"#,
+        );
+    }
+
+    #[test]
+    fn a_hostile_guest_commands_nothing() {
+        let colour = Style {
+            colour: true,
+            unicode: true,
+        };
+        let text = render(&hostile(), colour, &Clock::utc(CHECKED));
+        assert!(!text.contains(|c: char| c.is_control() && c != '\x1b' && c != '\n'));
+        assert!(!text.contains("\x1b]") && !text.contains("\x1bc") && !text.contains("\x1b[2J"));
+        assert!(!text.contains('\u{202e}'));
+    }
+}

@@ -1,0 +1,194 @@
+//! The words for layers, verdicts and times that people read.
+
+use std::time::Duration;
+
+use crate::check::outcome::Verdict;
+use crate::layers::extent::{Extent, ExtentMap, ImageIndex};
+use crate::layers::tree::{Content, Layer, LayerPath};
+use crate::report::model::{DiskReport, DomainReport};
+use crate::report::outline::{Line, Span};
+use crate::report::style::{Paint, Style};
+
+/// Labels are cut at this many columns; ext has 16 bytes, GPT names 36 characters, others 256.
+const LABEL_WIDTH: usize = 32;
+
+/// `1 disk`, `2 disks`; for nouns whose plural ends in s.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// `0.3 s`, `2 min 5 s`, `3 h 20 min`.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        // So that no time is rounded up to "60.0 s".
+        0..60 => format!("{seconds}.{} s", duration.subsec_millis() / 100),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// The colour of a verdict.
+pub(super) const fn verdict_paint(verdict: &Verdict) -> Paint {
+    match verdict {
+        Verdict::Clean => Paint::Good,
+        Verdict::Corrected | Verdict::Interrupted => Paint::Warn,
+        Verdict::ErrorsLeft | Verdict::Failed(_) | Verdict::Refused(_) => Paint::Bad,
+        Verdict::NotChecked(_) => Paint::Open,
+        Verdict::NothingToCheck(_) => Paint::Dim,
+    }
+}
+
+/// What a layer is.
+pub(super) fn kind(layer: &Layer) -> String {
+    let role = layer.role.as_ref().filter(|role| role.holds_boot_code);
+    match (&layer.content, role) {
+        (Content::Blank | Content::Unknown, Some(role)) => {
+            role.type_name.unwrap_or("boot code").to_owned()
+        }
+        (Content::PartitionTable { scheme, .. }, _) => {
+            let partitions = count(layer.children.len(), "partition");
+            format!("{}, {partitions}", scheme.name())
+        }
+        (Content::PhysicalVolume { volume_group, .. }, _) => match volume_group {
+            Some(name) => format!("LVM PV of {name}"),
+            None => "LVM PV of no group".to_owned(),
+        },
+        (Content::Filesystem(filesystem), _) => filesystem.kind.name().to_owned(),
+        (Content::Swap { hibernated, .. }, _) => match hibernated {
+            Some(_) => "swap, hibernated".to_owned(),
+            None => "swap".to_owned(),
+        },
+        (Content::Opaque { what, .. }, _) => what.clone(),
+        (Content::Blank, None) => "blank".to_owned(),
+        (Content::Unknown, None) => "unknown data".to_owned(),
+        (Content::Unreadable { .. }, _) => "unreadable".to_owned(),
+    }
+}
+
+/// The label of what is in a layer.
+pub(super) fn label(content: &Content) -> Option<&str> {
+    match content {
+        Content::Filesystem(filesystem) => filesystem.label.as_deref(),
+        Content::Swap { label, .. } => label.as_deref(),
+        _ => None,
+    }
+}
+
+/// The UUID of what is in a layer, as blkid(8) or LVM writes it.
+pub(super) fn uuid(content: &Content) -> Option<&str> {
+    match content {
+        Content::Filesystem(filesystem) => filesystem.uuid.as_deref(),
+        Content::PhysicalVolume { uuid, .. } => Some(uuid),
+        Content::Swap { uuid, .. } | Content::Opaque { uuid, .. } => uuid.as_deref(),
+        Content::PartitionTable { .. }
+        | Content::Blank
+        | Content::Unknown
+        | Content::Unreadable { .. } => None,
+    }
+}
+
+/// Why a layer cannot be looked into, where its content itself says so.
+pub(super) fn reason(content: &Content) -> Option<&str> {
+    match content {
+        Content::Opaque { reason, .. } => Some(reason),
+        Content::Unreadable { cause } => Some(cause),
+        _ => None,
+    }
+}
+
+/// A label in quotes; empty if there is none.
+pub(super) fn quoted(label: Option<&str>, style: Style) -> String {
+    label.map_or_else(String::new, |label| {
+        style.charset().quote(label, LABEL_WIDTH)
+    })
+}
+
+/// The part of a layer's path that its row shows; with the rows above it makes the whole path.
+pub(super) fn name(path: &LayerPath, parent: Option<&LayerPath>) -> String {
+    parent
+        .map_or_else(|| path.as_str(), |parent| path.below(parent))
+        .to_owned()
+}
+
+/// Where a disk's bytes come from: `qcow2  /var/lib/libvirt/images/vm1.qcow2`.
+pub(super) fn source(disk: &DiskReport) -> Option<Line> {
+    let source = disk.source.as_deref()?;
+    let text = format!("{}  {source}", disk.format);
+    Some(vec![Span::new(Paint::Dim, text)])
+}
+
+/// A remark below a row.
+pub(super) fn note(note: &str) -> Line {
+    vec![Span::plain(format!("note: {note}"))]
+}
+
+/// The first line for a domain: `vm1  qemu:///system`.
+pub(super) fn headline(report: &DomainReport) -> Line {
+    let mut line = vec![
+        Span::new(Paint::Strong, &report.domain),
+        Span::plain(format!("  {}", report.origin)),
+    ];
+    if let Some(verdict) = &report.verdict {
+        line.push(Span::plain("  "));
+        line.push(Span::new(verdict_paint(verdict), verdict.words()));
+    }
+    line
+}
+
+/// The target of the image with this number; images are counted as the report's disks are.
+pub(super) fn image(report: &DomainReport, image: ImageIndex) -> String {
+    report
+        .disks
+        .get(image.0)
+        .map_or_else(|| format!("image {}", image.0), |disk| disk.target.clone())
+}
+
+/// Where a layer begins, for a column of `disk`: the words of `offset` if it is one piece, with the
+/// disk's name if it is another one. Empty for a whole disk.
+pub(super) fn position(
+    report: &DomainReport,
+    disk: &DiskReport,
+    extents: &ExtentMap,
+    whole: bool,
+    offset: impl Fn(&Extent) -> String,
+) -> String {
+    if whole {
+        return String::new();
+    }
+    match (extents.single(), extents.extents().len()) {
+        (Some(extent), _) => {
+            let target = image(report, extent.image);
+            if target == disk.target {
+                offset(&extent)
+            } else {
+                format!("{target} {}", offset(&extent))
+            }
+        }
+        (None, 0) => String::new(),
+        (None, pieces) => format!("{pieces} pieces"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_never_rounded_up() {
+        for (millis, words) in [
+            (0, "0.0 s"),
+            (99, "0.0 s"),
+            (1_250, "1.2 s"),
+            (59_999, "59.9 s"),
+            (60_000, "1 min 0 s"),
+            (3_599_999, "59 min 59 s"),
+            (12_000_000, "3 h 20 min"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), words);
+        }
+    }
+}

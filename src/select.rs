@@ -1,0 +1,108 @@
+//! Which disks and filesystems of a domain the user asked for.
+
+use crate::layers::tree::{Content, Layer, LayerPath};
+
+/// What `--disk` and `--filesystem` named; nothing named means everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Target names: `vda`.
+    pub disks: Vec<String>,
+    /// Paths in the tree, or UUIDs.
+    pub filesystems: Vec<String>,
+}
+
+impl Selection {
+    /// Whether answers for this disk are wanted. All disks are opened in any case, because a
+    /// volume group may span them.
+    pub fn wants_disk(&self, target: &str) -> bool {
+        let is_root = |path: &String| path.split('/').next() == Some(target);
+        let by_disk = self.disks.is_empty() || self.disks.iter().any(|disk| disk == target);
+        let by_path = self.filesystems.is_empty() || self.filesystems.iter().any(is_root);
+        by_disk && by_path
+    }
+
+    /// Whether an answer for this layer is wanted: it was named, or lies in a layer that was.
+    pub fn wants(&self, layer: &Layer) -> bool {
+        let path = &layer.path;
+        let by_disk = self.disks.is_empty() || self.disks.iter().any(|disk| is_in(path, disk));
+        let by_name = self.filesystems.is_empty()
+            || self
+                .filesystems
+                .iter()
+                .any(|name| is_in(path, name) || has_uuid(layer, name));
+        by_disk && by_name
+    }
+
+    /// The names that no disk and no layer has.
+    pub fn unknown<'a>(&'a self, targets: &[&str], layers: &[Layer]) -> Vec<&'a str> {
+        let all: Vec<&Layer> = layers.iter().flat_map(Layer::walk).collect();
+        let no_disk = |disk: &&String| !targets.contains(&disk.as_str());
+        let no_layer = |name: &&String| {
+            !all.iter()
+                .any(|layer| layer.path.as_str() == name.as_str() || has_uuid(layer, name))
+        };
+        let disks = self.disks.iter().filter(no_disk);
+        let filesystems = self.filesystems.iter().filter(no_layer);
+        disks.chain(filesystems).map(String::as_str).collect()
+    }
+}
+
+fn is_in(path: &LayerPath, name: &str) -> bool {
+    path.as_str()
+        .strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn has_uuid(layer: &Layer, name: &str) -> bool {
+    let uuid = match &layer.content {
+        Content::Filesystem(filesystem) => filesystem.uuid.as_deref(),
+        Content::Swap { uuid, .. } | Content::Opaque { uuid, .. } => uuid.as_deref(),
+        _ => None,
+    };
+    uuid.is_some_and(|uuid| uuid.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::extent::ExtentMap;
+
+    fn layer(path: &LayerPath) -> Layer {
+        Layer {
+            path: path.clone(),
+            extents: ExtentMap::default(),
+            role: None,
+            content: Content::Blank,
+            notes: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_name_selects_a_layer_and_all_in_it() {
+        let selection = Selection {
+            disks: Vec::new(),
+            filesystems: vec!["vda/p1".to_owned()],
+        };
+        let disk = LayerPath::disk("vda");
+        assert!(selection.wants(&layer(&disk.join("p1"))));
+        assert!(selection.wants(&layer(&disk.join("p1").join("vg"))));
+        assert!(!selection.wants(&layer(&disk.join("p10"))));
+        assert!(!selection.wants(&layer(&disk)));
+        assert!(selection.wants_disk("vda"));
+        assert!(!selection.wants_disk("vdb"));
+        assert!(
+            selection
+                .unknown(&["vda"], &[layer(&disk.join("p1"))])
+                .is_empty()
+        );
+        assert_eq!(selection.unknown(&["vda"], &[layer(&disk)]), ["vda/p1"]);
+    }
+
+    #[test]
+    fn nothing_named_is_everything() {
+        let everything = Selection::default();
+        assert!(everything.wants(&layer(&LayerPath::disk("sda"))));
+        assert!(everything.wants_disk("sda"));
+    }
+}
