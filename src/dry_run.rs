@@ -98,9 +98,10 @@ impl Plan {
                 extent,
             } => (checker, filesystem, extent),
         };
-        let read_only = disks
+        let on_read_only_disk = disks
             .get(extent.image.0)
             .is_some_and(|disk| disk.is_some_and(|disk| disk.read_only));
+        let read_only = layer.read_only || on_read_only_disk;
         let (mode, below) = if mode == Mode::Check || read_only {
             (Mode::Check, NodeName::overlay(extent.image))
         } else {

@@ -342,7 +342,7 @@ impl Run<'_> {
                         filesystem,
                         extent,
                         disk_size: size.unwrap_or_default(),
-                        disk_is_read_only: disk.is_some_and(|disk| disk.read_only),
+                        read_only: layer.read_only || disk.is_some_and(|disk| disk.read_only),
                     };
                     self.check_one(session, &task, mode).await
                 }
@@ -362,7 +362,7 @@ impl Run<'_> {
         let path = &task.layer.path;
         let (mode, writes) = match mode {
             Mode::Check => (mode, Writes::ToAnOverlay),
-            _ if task.disk_is_read_only => (Mode::Check, Writes::ToAnOverlay),
+            _ if task.read_only => (Mode::Check, Writes::ToAnOverlay),
             _ => (mode, Writes::ToTheDisk),
         };
         self.observer.notice(&Event::CheckStarted {
@@ -400,10 +400,10 @@ impl Run<'_> {
             // What was written may not be on the disk: that outweighs what the checker said.
             result.verdict = failed(&error);
         }
-        if task.disk_is_read_only {
+        if task.read_only {
             result
                 .notes
-                .push("the disk is read-only for the guest, so it was checked only".to_owned());
+                .push("it is read-only for the guest, so it was only checked".to_owned());
         }
         self.observer.notice(&Event::CheckFinished {
             path,
@@ -434,7 +434,7 @@ struct Task<'a> {
     filesystem: &'a Filesystem,
     extent: Extent,
     disk_size: crate::units::Bytes,
-    disk_is_read_only: bool,
+    read_only: bool,
 }
 
 fn not_opened(error: &SessionError) -> Verdict {

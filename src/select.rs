@@ -72,6 +72,7 @@ mod tests {
             path: path.clone(),
             extents: ExtentMap::default(),
             role: None,
+            read_only: false,
             content: Content::Blank,
             notes: Vec::new(),
             children: Vec::new(),

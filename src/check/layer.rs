@@ -100,6 +100,7 @@ mod tests {
             path: LayerPath::disk("vda"),
             extents: ExtentMap::whole(ImageIndex(0), Bytes::mib(1)),
             role: None,
+            read_only: false,
             content,
             notes: Vec::new(),
             children: Vec::new(),
@@ -108,8 +109,8 @@ mod tests {
 
     #[test]
     fn what_nobody_recognises_is_not_called_clean() {
-        let need = need(&layer(Content::Unknown));
-        assert!(matches!(need, Need::Answer(Verdict::NotChecked(_))));
+        let data = layer(Content::Unknown);
+        assert!(matches!(need(&data), Need::Answer(Verdict::NotChecked(_))));
     }
 
     #[test]

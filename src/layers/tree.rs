@@ -50,6 +50,8 @@ pub struct Layer {
     pub extents: ExtentMap,
     /// What the layer around it says of it: a partition's type and name. Empty if nothing.
     pub role: Option<PartitionRole>,
+    /// The guest's administrator made it read-only (`lvchange --permission r`).
+    pub read_only: bool,
     /// What it is.
     pub content: Content,
     /// What a reader should know but what stops nothing: "the backup GPT is missing".

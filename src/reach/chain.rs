@@ -233,7 +233,9 @@ pub fn unreachable_source(source: &Source) -> String {
         Source::VhostVdpa(_) => "a vDPA device serves this disk".to_owned(),
         Source::Volume { .. } => "its storage pool was not asked".to_owned(),
         Source::File(_) | Source::Block(_) => "it cannot be opened".to_owned(),
-        _ => "a disk of an unknown type".to_owned(),
+        Source::Other { kind } => {
+            format!("a disk of type {kind}, which this version does not know")
+        }
     }
 }
 
@@ -261,7 +263,7 @@ async fn recorded(top: Link) -> Result<Vec<Link>, ChainError> {
     if infos.len() > LONGEST_CHAIN {
         return Err(ChainError::TooLong(shown));
     }
-    links(top, &infos)
+    links(&top, &infos)
 }
 
 /// The image for `qemu-img --image-opts`: no probing, and no protocol read out of a file name.
@@ -317,7 +319,7 @@ pub fn format_named(name: &str) -> Format {
 
 /// What the headers tell, checked: each backing file is local and its format is recorded, or is
 /// raw anyway (what libvirt accepts too: src/storage_file/storage_source.c).
-fn links(top: Link, infos: &[ImageInfo]) -> Result<Vec<Link>, ChainError> {
+fn links(top: &Link, infos: &[ImageInfo]) -> Result<Vec<Link>, ChainError> {
     let mut links: Vec<Link> = Vec::new();
     for (position, info) in infos.iter().enumerate() {
         if info.encrypted {

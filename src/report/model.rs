@@ -49,6 +49,10 @@ pub struct DiskReport {
 
 /// A disk's layers, or why there are none.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a disk, and most disks are opened"
+)]
 pub enum DiskContent {
     /// It was opened: its layers.
     Opened(Layer),

@@ -38,6 +38,7 @@ pub fn layer(at: &str, pieces: &[(usize, u64, u64)], content: Content) -> Layer 
         path: path(at),
         extents,
         role: None,
+        read_only: false,
         content,
         notes: vec![],
         children: vec![],
