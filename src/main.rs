@@ -125,15 +125,8 @@ fn human(report: &DomainReport, options: &Options, style: Style, cli: &Cli) -> S
         (false, _) => Verbosity::Verbose,
     };
     match options.action {
-        Action::List => list::render(report, style, &Clock::system()),
+        Action::List | Action::DryRun(_) => list::render(report, style, &Clock::system()),
         Action::Check(_) => tree::render(report, style, verbosity),
-        Action::DryRun(_) => {
-            let plan = report
-                .plan
-                .iter()
-                .map(|line| style.charset().clean(line) + "\n");
-            list::render(report, style, &Clock::system()) + &plan.collect::<String>()
-        }
     }
 }
 

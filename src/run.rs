@@ -171,7 +171,7 @@ impl Run<'_> {
         self.leave_out_what_others_use(&mut reached).await?;
         report.disks = reached.iter().map(disk_report).collect();
         if reached.iter().all(|disk| disk.chain.is_err()) {
-            self.drop_unselected(report);
+            self.forget_unselected(report);
             return Ok(());
         }
         let mut session = Session::start(&self.options.run_base, &self.options.state_base)
@@ -179,7 +179,7 @@ impl Run<'_> {
             .map_err(|error| failed(&error))?;
         let outcome = self.work(&mut session, &reached, report).await;
         let closed = session.close().await.map_err(|error| failed(&error));
-        self.drop_unselected(report);
+        self.forget_unselected(report);
         outcome.and(closed)
     }
 
@@ -412,10 +412,16 @@ impl Run<'_> {
         result
     }
 
-    fn drop_unselected(&self, report: &mut DomainReport) {
-        report
-            .disks
-            .retain(|disk| self.options.selection.wants_disk(&disk.target));
+    /// A disk that was not asked for has no answer, whatever became of it.
+    fn forget_unselected(&self, report: &mut DomainReport) {
+        for disk in &mut report.disks {
+            if !self.options.selection.wants_disk(&disk.target)
+                && matches!(disk.content, DiskContent::NotOpened(_))
+            {
+                let reason = "not asked for".to_owned();
+                disk.content = DiskContent::NotOpened(Verdict::NothingToCheck(reason));
+            }
+        }
     }
 }
 
