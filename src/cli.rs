@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, Parser, ValueEnum};
 
 use crate::check::checker::Mode;
 use crate::domain::model::Format;
@@ -126,6 +126,22 @@ pub enum OutputFormat {
     Human,
     /// One JSON document with a stable schema, described in virt-fsck(8).
     Json,
+}
+
+impl Cli {
+    /// Refuses what clap's rules cannot express.
+    ///
+    /// # Errors
+    /// When a checker would talk to the user in the middle of a JSON document.
+    pub fn validated(self) -> Result<Self, clap::Error> {
+        if self.work.interactive && self.output.format == OutputFormat::Json {
+            return Err(Self::command().error(
+                clap::error::ErrorKind::ArgumentConflict,
+                "--interactive needs the terminal, so it cannot be used with --format json",
+            ));
+        }
+        Ok(self)
+    }
 }
 
 impl Work {

@@ -19,10 +19,10 @@ use virt_fsck::report::style::{Facts, Style, Verbosity};
 use virt_fsck::report::{json, list, summary, tree};
 use virt_fsck::run::{Action, Options};
 use virt_fsck::select::Selection;
-use virt_fsck::{namespace, sweep};
+use virt_fsck::sweep::Guests;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse().and_then(Cli::validated) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -65,7 +65,7 @@ fn log_commands(verbose: u8) {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
-    namespace::leave_host_mounts().context("leaving the host's mount namespace")?;
+    virt_fsck::namespace::leave_host_mounts().context("leaving the host's mount namespace")?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -74,7 +74,6 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
 }
 
 async fn check(cli: &Cli) -> anyhow::Result<ExitStatus> {
-    let mut interrupt = Interrupt::listen().context("listening for signals")?;
     let options = options(cli);
     let style = style();
     let listed = options.action == Action::List;
@@ -85,14 +84,12 @@ async fn check(cli: &Cli) -> anyhow::Result<ExitStatus> {
         }
     };
     let observer = observer(cli, style);
-    let reports = sweep::sweep(
-        &cli.target,
-        &options,
-        &mut interrupt,
-        observer.as_ref(),
-        show,
-    )
-    .await?;
+    let guests = Guests::find(&cli.target).await?;
+    // Until here a signal ends the process; from here there is something to put back.
+    let mut interrupt = Interrupt::listen().context("listening for signals")?;
+    let reports = guests
+        .check_each(&options, &mut interrupt, observer.as_ref(), show)
+        .await;
     let status = ExitStatus::of_all(&reports);
     if machine {
         print(&json::render(&reports, status, listed)?);

@@ -169,14 +169,15 @@ impl Run<'_> {
         self.origin.ask()?;
         let mut reached = self.reach_all(domain).await;
         self.leave_out_what_others_use(&mut reached).await?;
-        report.disks = reached.iter().map(disk_report).collect();
         if reached.iter().all(|disk| disk.chain.is_err()) {
+            report.disks = reached.iter().map(disk_report).collect();
             self.forget_unselected(report);
             return Ok(());
         }
         let mut session = Session::start(&self.options.run_base, &self.options.state_base)
             .await
             .map_err(|error| failed(&error))?;
+        report.disks = reached.iter().map(disk_report).collect();
         let outcome = self.work(&mut session, &reached, report).await;
         let closed = session.close().await.map_err(|error| failed(&error));
         self.forget_unselected(report);
@@ -272,12 +273,12 @@ impl Run<'_> {
             }
         }
         let layers = peel::peel(&open, &shown);
-        session.hide(shown).await.map_err(|error| failed(&error))?;
         for (disk, layer) in open.iter().zip(&layers) {
             if let Some(disk_report) = report.disks.get_mut(disk.image.0) {
                 disk_report.content = DiskContent::Opened(layer.clone());
             }
         }
+        session.hide(shown).await.map_err(|error| failed(&error))?;
         Ok(layers)
     }
 

@@ -39,48 +39,70 @@ pub enum SweepError {
 /// The largest XML file that is read, in bytes.
 const LARGEST_XML: u64 = 16 * 1024 * 1024;
 
-/// Takes every domain asked for from start to end; `finished` is told each report as it comes.
-///
-/// # Errors
-/// When there is nothing to begin with. What goes wrong with one domain is in its report, and
-/// the others are done all the same.
-pub async fn sweep(
-    target: &Target,
-    options: &Options,
-    interrupt: &mut Interrupt,
-    observer: &dyn Observer,
-    mut finished: impl FnMut(&DomainReport),
-) -> Result<Vec<DomainReport>, SweepError> {
-    if let Some(file) = &target.xml {
-        let domain = from_xml(file)?;
-        let origin = Origin::XmlFile(file.display().to_string());
-        let report = run(&domain, &origin, options, interrupt, observer).await;
-        finished(&report);
-        return Ok(vec![report]);
+/// What was asked for, found.
+#[derive(Debug)]
+pub enum Guests {
+    /// One guest that libvirt was not asked about.
+    One(Domain, Origin<'static>),
+    /// Domains of libvirt, each once; of one that it does not know, the name.
+    OfLibvirt(Libvirt, Vec<Result<KnownDomain, String>>),
+}
+
+impl Guests {
+    /// Looks for the domains. Nothing of theirs is opened yet.
+    ///
+    /// # Errors
+    /// When there is nothing to begin with.
+    pub async fn find(target: &Target) -> Result<Self, SweepError> {
+        if let Some(file) = &target.xml {
+            let origin = Origin::XmlFile(file.display().to_string());
+            return Ok(Self::One(from_xml(file)?, origin));
+        }
+        if !target.add.is_empty() {
+            let domain = from_images(&target.add, target.image_format.as_ref()).await?;
+            return Ok(Self::One(domain, Origin::Images));
+        }
+        let libvirt = Libvirt::connect(&target.uri())?;
+        let domains = asked_for(target, &libvirt)?;
+        Ok(Self::OfLibvirt(libvirt, domains))
     }
-    if !target.add.is_empty() {
-        let domain = from_images(&target.add, target.image_format.as_ref()).await?;
-        let report = run(&domain, &Origin::Images, options, interrupt, observer).await;
-        finished(&report);
-        return Ok(vec![report]);
-    }
-    let libvirt = Libvirt::connect(&target.uri())?;
-    let mut reports = Vec::new();
-    for asked in asked_for(target, &libvirt)? {
-        let report = match asked {
-            Ok(known) => one(&libvirt, &known, options, interrupt, observer).await,
-            Err(name) => {
-                let error = LibvirtError::NoDomain {
-                    name: name.clone(),
-                    uri: libvirt.uri().to_owned(),
-                };
-                not_looked_at(&name, libvirt.uri(), Verdict::Failed(error.to_string()))
+
+    /// Takes each guest from start to end; `finished` is told each report as it comes. What goes
+    /// wrong with one is in its report, and the others are done all the same.
+    pub async fn check_each(
+        &self,
+        options: &Options,
+        interrupt: &mut Interrupt,
+        observer: &dyn Observer,
+        mut finished: impl FnMut(&DomainReport),
+    ) -> Vec<DomainReport> {
+        let mut reports = Vec::new();
+        match self {
+            Self::One(domain, origin) => {
+                reports.push(run(domain, origin, options, interrupt, observer).await);
+                reports.iter().for_each(finished);
             }
-        };
-        finished(&report);
-        reports.push(report);
+            Self::OfLibvirt(libvirt, domains) => {
+                for domain in domains {
+                    let report = match domain {
+                        Ok(known) => one(libvirt, known, options, interrupt, observer).await,
+                        Err(name) => unknown(libvirt, name),
+                    };
+                    finished(&report);
+                    reports.push(report);
+                }
+            }
+        }
+        reports
     }
-    Ok(reports)
+}
+
+fn unknown(libvirt: &Libvirt, name: &str) -> DomainReport {
+    let error = LibvirtError::NoDomain {
+        name: name.to_owned(),
+        uri: libvirt.uri().to_owned(),
+    };
+    not_looked_at(name, libvirt.uri(), Verdict::Failed(error.to_string()))
 }
 
 /// The domains, each once; a name that libvirt does not know as `Err`.

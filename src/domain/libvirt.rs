@@ -24,6 +24,12 @@ pub enum LibvirtError {
         /// libvirt's words.
         words: String,
     },
+    /// The domains of another host: their disks are not here, though their paths may be.
+    #[error("{uri} is another host's libvirt, and its disks are there: run virt-fsck on that host")]
+    Remote {
+        /// The URI.
+        uri: String,
+    },
     /// No such domain.
     #[error("there is no domain {name} at {uri}; virsh -c {uri} list --all names those there are")]
     NoDomain {
@@ -83,8 +89,13 @@ impl Libvirt {
     /// Connects.
     ///
     /// # Errors
-    /// When libvirt does not answer at this URI.
+    /// When the URI names another host, or libvirt does not answer there.
     pub fn connect(uri: &str) -> Result<Self, LibvirtError> {
+        if is_remote(uri) {
+            return Err(LibvirtError::Remote {
+                uri: uri.to_owned(),
+            });
+        }
         // libvirt would print every error to stderr by itself.
         virt::error::clear_error_callback();
         match Connect::open_read_only(Some(uri)) {
@@ -207,6 +218,14 @@ impl Libvirt {
     }
 }
 
+/// Whether a URI has a host: `driver[+transport]://[user@][host][:port]/path`
+/// (<https://libvirt.org/uri.html>).
+fn is_remote(uri: &str) -> bool {
+    let authority = uri.split_once("://").map(|(_, rest)| rest);
+    let authority = authority.and_then(|rest| rest.split(['/', '?']).next());
+    authority.is_some_and(|host| !matches!(host, "" | "localhost" | "127.0.0.1" | "[::1]"))
+}
+
 fn known(handle: virt::domain::Domain) -> Result<KnownDomain, LibvirtError> {
     let what = "a domain's name";
     Ok(KnownDomain {
@@ -220,5 +239,28 @@ fn asked(what: &str, error: &virt::error::Error) -> LibvirtError {
     LibvirtError::Asked {
         what: what.to_owned(),
         words: error.message().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_in_the_uri_is_another_host() {
+        for (uri, remote) in [
+            ("qemu:///system", false),
+            ("qemu+unix:///system?socket=/run/x", false),
+            ("test:///default", false),
+            ("test:///tmp/node.xml", false),
+            ("qemu+ssh://root@kvm2/system", true),
+            ("qemu+tls://kvm2.example.org:16514/system", true),
+            ("qemu://localhost/system", false),
+            ("xen", false),
+        ] {
+            assert_eq!(is_remote(uri), remote, "{uri}");
+        }
+        let error = Libvirt::connect("qemu+ssh://kvm2/system").unwrap_err();
+        assert!(matches!(error, LibvirtError::Remote { .. }), "{error}");
     }
 }
