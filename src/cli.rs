@@ -97,7 +97,7 @@ pub struct Work {
     #[arg(long, conflicts_with = "list")]
     pub dry_run: bool,
 
-    /// The folder for overlays (default: /var/lib/virt-fsck for root,
+    /// Make overlays in DIR (default: /var/lib/virt-fsck for root,
     /// ~/.local/state/virt-fsck for others)
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -106,7 +106,7 @@ pub struct Work {
 /// How it is told.
 #[derive(Args, Clone, Debug)]
 pub struct Output {
-    /// For people or for programs
+    /// How the report is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "human")]
     pub format: OutputFormat,
 
@@ -114,7 +114,7 @@ pub struct Output {
     #[arg(short = 'q', long, conflicts_with = "verbose")]
     pub quiet: bool,
 
-    /// Show every command as one that can be pasted; twice: QMP too
+    /// Show every command as one that can be pasted; given twice, show QMP too
     #[arg(short = 'v', long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -190,7 +190,9 @@ impl Target {
 
 fn image_format(name: &str) -> Result<Format, String> {
     match chain::format_named(name) {
-        Format::Other(_) => Err("it is none of raw, qcow2, qcow, qed, vmdk, vdi, vhdx, vpc".into()),
+        Format::Other(_) => {
+            Err("must be one of raw, qcow2, qcow, qed, vmdk, vdi, vhdx, vpc".into())
+        }
         format => Ok(format),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::cause;
 use crate::check::checker::{Checker, Mode};
+use crate::check::image;
 use crate::check::layer::{self, Need};
 use crate::check::outcome::{Event, LayerResult, Observer, Verdict};
 use crate::check::run::{Subject, check};
@@ -13,8 +14,8 @@ use crate::domain::model::{Disk, Domain};
 use crate::dry_run::{self, PlannedDisk};
 use crate::engine::user::daemon::DaemonError;
 use crate::engine::user::nodes::Access;
-use crate::engine::user::session::{Session, SessionError, ShownDisks, Writes};
-use crate::guard;
+use crate::engine::user::session::{Session, SessionError, ShownDisk, ShownDisks, Writes};
+use crate::guard::{self, host::HostClaim};
 use crate::interrupt::Interrupt;
 use crate::layers::extent::{Extent, ImageIndex};
 use crate::layers::filesystem::Filesystem;
@@ -112,6 +113,8 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> Verdict {
 struct Reached<'a> {
     disk: &'a Disk,
     chain: Result<Chain, Verdict>,
+    /// Held until the disk is closed again.
+    claim: HostClaim,
 }
 
 /// What a run holds on to from start to end.
@@ -169,6 +172,7 @@ impl Run<'_> {
         self.origin.ask()?;
         let mut reached = self.reach_all(domain).await;
         self.leave_out_what_others_use(&mut reached).await?;
+        leave_out_what_the_host_uses(&mut reached);
         if reached.iter().all(|disk| disk.chain.is_err()) {
             report.disks = reached.iter().map(disk_report).collect();
             self.forget_unselected(report);
@@ -189,7 +193,11 @@ impl Run<'_> {
         for disk in &domain.disks {
             let writes = self.options.action.writes();
             let chain = reach(disk, self.origin.libvirt(), writes).await;
-            reached.push(Reached { disk, chain });
+            reached.push(Reached {
+                disk,
+                chain,
+                claim: HostClaim::default(),
+            });
         }
         reached
     }
@@ -251,7 +259,7 @@ impl Run<'_> {
         for (index, disk) in reached.iter().enumerate() {
             let image = ImageIndex(index);
             let opened = match &disk.chain {
-                Ok(chain) => Some(session.open(image, chain, self.access(disk.disk)).await),
+                Ok(chain) => Some(self.open(session, image, disk.disk, chain).await),
                 Err(_) => None,
             };
             match (opened, report.disks.get_mut(index)) {
@@ -265,8 +273,8 @@ impl Run<'_> {
                     });
                     shown.push(Some(disk_shown));
                 }
-                (Some(Err(error)), Some(disk_report)) => {
-                    disk_report.content = DiskContent::NotOpened(not_opened(&error));
+                (Some(Err(verdict)), Some(disk_report)) => {
+                    disk_report.content = DiskContent::NotOpened(verdict);
                     shown.push(None);
                 }
                 _ => shown.push(None),
@@ -280,6 +288,21 @@ impl Run<'_> {
         }
         session.hide(shown).await.map_err(|error| failed(&error))?;
         Ok(layers)
+    }
+
+    /// Opens a disk, if its images themselves are sound.
+    async fn open(
+        &self,
+        session: &mut Session,
+        index: ImageIndex,
+        disk: &Disk,
+        chain: &Chain,
+    ) -> Result<ShownDisk, Verdict> {
+        image::look(chain).await?;
+        session
+            .open(index, chain, self.access(disk))
+            .await
+            .map_err(|error| not_opened(&error))
     }
 
     const fn access(&self, disk: &Disk) -> Access {
@@ -377,7 +400,7 @@ impl Run<'_> {
         {
             Ok(shown) => shown,
             Err(error) => {
-                let result = LayerResult::without_checker(failed(&error));
+                let result = LayerResult::without_checker(not_opened(&error));
                 self.observer.notice(&Event::CheckFinished {
                     path,
                     result: &result,
@@ -432,6 +455,16 @@ fn planned<'a>((reached, report): (&'a Reached<'_>, &DiskReport)) -> Option<Plan
         size: report.size?,
         read_only: reached.disk.read_only,
     })
+}
+
+fn leave_out_what_the_host_uses(reached: &mut [Reached<'_>]) {
+    for disk in reached {
+        let Ok(chain) = &disk.chain else { continue };
+        match guard::host::claim(chain) {
+            Ok(claim) => disk.claim = claim,
+            Err(reason) => disk.chain = Err(Verdict::Refused(reason)),
+        }
+    }
 }
 
 /// A filesystem that waits for its checker.

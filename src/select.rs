@@ -37,9 +37,16 @@ impl Selection {
     pub fn unknown<'a>(&'a self, targets: &[&str], layers: &[Layer]) -> Vec<&'a str> {
         let all: Vec<&Layer> = layers.iter().flat_map(Layer::walk).collect();
         let no_disk = |disk: &&String| !targets.contains(&disk.as_str());
+        // What an unopened disk holds nobody knows.
+        let may_be_unopened = |name: &str| {
+            let root = name.split('/').next().unwrap_or_default();
+            targets.contains(&root) && !layers.iter().any(|disk| disk.path.as_str() == root)
+        };
         let no_layer = |name: &&String| {
-            !all.iter()
-                .any(|layer| layer.path.as_str() == name.as_str() || has_uuid(layer, name))
+            !may_be_unopened(name)
+                && !all
+                    .iter()
+                    .any(|layer| layer.path.as_str() == name.as_str() || has_uuid(layer, name))
         };
         let disks = self.disks.iter().filter(no_disk);
         let filesystems = self.filesystems.iter().filter(no_layer);
@@ -98,6 +105,7 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(selection.unknown(&["vda"], &[layer(&disk)]), ["vda/p1"]);
+        assert!(selection.unknown(&["vda"], &[]).is_empty());
     }
 
     #[test]

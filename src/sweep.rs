@@ -158,11 +158,18 @@ fn from_xml(file: &Path) -> Result<Domain, SweepError> {
     };
     let mut text = String::new();
     let read = if file == Path::new("-") {
-        std::io::stdin().take(LARGEST_XML).read_to_string(&mut text)
+        std::io::stdin()
+            .take(LARGEST_XML + 1)
+            .read_to_string(&mut text)
     } else {
-        std::fs::File::open(file).and_then(|file| file.take(LARGEST_XML).read_to_string(&mut text))
+        std::fs::File::open(file)
+            .and_then(|file| file.take(LARGEST_XML + 1).read_to_string(&mut text))
     };
-    read.map_err(|error| failed(error.to_string()))?;
+    read.map_err(|error| failed(cause::sentence(&error)))?;
+    if text.len() as u64 > LARGEST_XML {
+        let what = "it is larger than any domain's XML".to_owned();
+        return Err(failed(what));
+    }
     xml::parse(&text).map_err(|error| failed(cause::sentence(&error)))
 }
 
@@ -170,8 +177,9 @@ fn from_xml(file: &Path) -> Result<Domain, SweepError> {
 async fn from_images(paths: &[PathBuf], format: Option<&Format>) -> Result<Domain, SweepError> {
     let mut disks = Vec::new();
     for (index, path) in paths.iter().enumerate() {
-        let path = std::path::absolute(path)
-            .map_err(|error| SweepError::Image(format!("{}: {error}", path.display())))?;
+        let path = std::path::absolute(path).map_err(|error| {
+            SweepError::Image(format!("{}: {}", path.display(), cause::sentence(&error)))
+        })?;
         let format = match format {
             Some(format) => format.clone(),
             None => probe::format(&path).await.map_err(SweepError::Image)?,

@@ -59,7 +59,7 @@ pub(super) fn judge(mode: Mode, code: i32, done: &[Finished], steps: usize) -> J
     if verdict == Verdict::ErrorsLeft && mode == Mode::Preen {
         return Judgement::noted(
             verdict,
-            "these are more than safe repairs: run again with -y to repair everything, \
+            "what is left needs more than safe repairs: run again with -y to repair everything, \
              or with -r to decide yourself",
         );
     }

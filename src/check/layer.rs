@@ -40,6 +40,7 @@ pub fn need(layer: &Layer) -> Need<'_> {
         Content::PhysicalVolume { .. } => return Need::Nothing,
         Content::Filesystem(filesystem) => match checker::checker_for(filesystem.kind) {
             Err(verdict) => verdict,
+            Ok(_) if is_cut_off(filesystem, layer) => cut_off(filesystem, layer),
             Ok(checker) => match layer.extents.single() {
                 Some(extent) => {
                     return Need::Check {
@@ -49,7 +50,7 @@ pub fn need(layer: &Layer) -> Need<'_> {
                     };
                 }
                 None => Verdict::NotChecked(format!(
-                    "it lies in {} separate runs of bytes, which this version cannot put together",
+                    "it lies in {} separate pieces, which this version cannot put together",
                     layer.extents.extents().len()
                 )),
             },
@@ -60,9 +61,24 @@ pub fn need(layer: &Layer) -> Need<'_> {
         Content::Unknown if holds_boot_code(layer) => {
             Verdict::NothingToCheck("boot code, no filesystem".to_owned())
         }
-        Content::Unknown => Verdict::NotChecked("nothing was recognised in it".to_owned()),
+        Content::Unknown => Verdict::NotChecked("it holds data that was not recognised".to_owned()),
         Content::Unreadable { cause } => Verdict::Failed(cause.clone()),
     })
+}
+
+fn is_cut_off(filesystem: &Filesystem, layer: &Layer) -> bool {
+    filesystem.size.is_some_and(|size| size > layer.size())
+}
+
+/// Checkers take what is not there for empty, or "repair" it away, and e2fsck -n even goes on and
+/// finds nothing wrong.
+fn cut_off(filesystem: &Filesystem, layer: &Layer) -> Verdict {
+    Verdict::Failed(format!(
+        "its superblock says that it has {}, and only {} of it are there: the image or the \
+         partition was cut off; give it its full size back and check again",
+        filesystem.size.unwrap_or_default(),
+        layer.size()
+    ))
 }
 
 fn holds_boot_code(layer: &Layer) -> bool {
@@ -92,6 +108,7 @@ pub fn hibernated(layers: &[Layer]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::layers::extent::{ExtentMap, ImageIndex};
+    use crate::layers::filesystem::{CheckRecord, FilesystemKind};
     use crate::layers::tree::{LayerPath, PartitionRole};
     use crate::units::Bytes;
 
@@ -126,6 +143,26 @@ mod tests {
             need(&boot),
             Need::Answer(Verdict::NothingToCheck(_))
         ));
+    }
+
+    #[test]
+    fn a_filesystem_that_is_larger_than_its_layer_is_not_checked() {
+        let of_size = |size| Filesystem {
+            kind: FilesystemKind::Ext4,
+            uuid: None,
+            label: None,
+            size,
+            record: CheckRecord::default(),
+        };
+        for (size, is_checked) in [
+            (None, true),
+            (Some(Bytes::mib(1)), true),
+            (Some(Bytes::new(1024 * 1024 + 1)), false),
+        ] {
+            let layer = layer(Content::Filesystem(of_size(size)));
+            let need = need(&layer);
+            assert_eq!(matches!(need, Need::Check { .. }), is_checked, "{need:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod checker;
 mod ext;
 mod fat;
+pub mod image;
 pub mod layer;
 pub mod outcome;
 pub mod run;

@@ -77,10 +77,54 @@ pub async fn check(
 /// All that was said, with the filesystem's place in the tree instead of its mount point.
 fn words(done: &[Finished], subject: Subject<'_>) -> String {
     let path = subject.path.to_string_lossy();
-    done.iter()
-        .map(|run| run.output.replace(path.as_ref(), subject.layer.as_str()))
-        .map(|text| text.trim().to_owned())
-        .filter(|text| !text.is_empty())
+    let said: String = done.iter().map(|run| run.output.as_str()).collect();
+    said.replace(path.as_ref(), subject.layer.as_str())
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty() && !is_banner(line))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// The line in which e2fsck and fsck.fat name their version before anything else.
+fn is_banner(line: &str) -> bool {
+    ["e2fsck ", "fsck.fat "].iter().any(|tool| {
+        line.strip_prefix(tool)
+            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::checker::finished;
+    use crate::layers::filesystem::{CheckRecord, FilesystemKind};
+
+    #[test]
+    fn a_checkers_words_name_the_layer_and_leave_out_what_says_nothing() {
+        let filesystem = Filesystem {
+            kind: FilesystemKind::Ext4,
+            uuid: None,
+            label: None,
+            size: None,
+            record: CheckRecord::default(),
+        };
+        let layer = LayerPath::disk("vda").join("p1");
+        let subject = Subject {
+            layer: &layer,
+            filesystem: &filesystem,
+            path: Path::new("/run/x/1-vda-p1"),
+        };
+        let done = [
+            finished(
+                0,
+                "e2fsck 1.47.0 (5-Feb-2023)\nPass 1\n\n/run/x/1-vda-p1: clean\n",
+            ),
+            finished(0, "e2fsck: aborted\n"),
+        ];
+        assert_eq!(
+            words(&done, subject),
+            "Pass 1\nvda/p1: clean\ne2fsck: aborted"
+        );
+    }
 }

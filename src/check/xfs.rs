@@ -40,7 +40,7 @@ pub(super) fn judge(mode: Mode, code: i32, done: &[Finished], steps: usize) -> J
             Verdict::ErrorsLeft,
             match mode {
                 Mode::Preen | Mode::Interactive => {
-                    "xfs_repair knows no safe or interactive repairs: run again with -y"
+                    "xfs_repair has neither safe nor interactive repairs: run again with -y"
                 }
                 Mode::Check | Mode::Repair => "run again with -y to repair",
             },
@@ -56,8 +56,8 @@ pub(super) fn judge(mode: Mode, code: i32, done: &[Finished], steps: usize) -> J
 fn no_answer(output: &str) -> Option<String> {
     if output.contains(DIRTY_LOG) {
         return Some(
-            "its log is dirty, and only a mount can replay it: start the guest, or mount it once, \
-             shut it down cleanly and check again"
+            "its log is dirty, and only a mount can replay it: start the guest and shut it down \
+             cleanly, then check again"
                 .to_owned(),
         );
     }
@@ -69,7 +69,9 @@ fn no_answer(output: &str) -> Option<String> {
     }
     if output.contains("force_geometry") {
         return Some(
-            "it has too few allocation groups for xfs_repair to be sure of its geometry".to_owned(),
+            "it has too few allocation groups for xfs_repair to be sure of its \
+             geometry; run xfs_repair -o force_geometry yourself"
+                .to_owned(),
         );
     }
     None

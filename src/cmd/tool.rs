@@ -60,7 +60,7 @@ pub enum CmdError {
     #[error("{} is not installed; install the package {} (its name on Debian)", .0.name, .0.package)]
     Missing(Tool),
     /// The system could not start it, or the talk with it broke off.
-    #[error("running {tool}")]
+    #[error("{tool} could not be run")]
     System {
         /// The tool's name.
         tool: &'static str,

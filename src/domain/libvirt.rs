@@ -31,7 +31,7 @@ pub enum LibvirtError {
         uri: String,
     },
     /// No such domain.
-    #[error("there is no domain {name} at {uri}; virsh -c {uri} list --all names those there are")]
+    #[error("there is no domain {name} at {uri}; virsh -c {uri} list --all lists the domains")]
     NoDomain {
         /// The name or UUID asked for.
         name: String,
@@ -39,7 +39,7 @@ pub enum LibvirtError {
         uri: String,
     },
     /// A question was not answered.
-    #[error("asking libvirt for {what}: {words}")]
+    #[error("libvirt does not tell {what}: {words}")]
     Asked {
         /// What was asked.
         what: String,
@@ -47,7 +47,7 @@ pub enum LibvirtError {
         words: String,
     },
     /// The XML cannot be used.
-    #[error("the XML of domain {name}")]
+    #[error("the XML of domain {name} cannot be used")]
     Xml {
         /// The domain.
         name: String,

@@ -27,7 +27,7 @@ pub fn refusal(name: &str, condition: Condition) -> Option<String> {
         other => {
             return active(
                 &format!("in a state that this version does not know ({other})"),
-                "a newer virt-fsck may know it",
+                &format!("{shut_it_down}; if it is shut off, a newer virt-fsck may know the state"),
             );
         }
     }

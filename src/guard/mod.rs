@@ -1,4 +1,5 @@
 //! MAY WE? Every reason not to touch a disk.
 
 pub mod domain;
+pub mod host;
 pub mod others;

@@ -1,7 +1,7 @@
 //! Other domains: nobody else may have the same file or device open while we work on it.
 
 use crate::domain::libvirt::{KnownDomain, Libvirt, LibvirtError};
-use crate::domain::model::{Disk, Source};
+use crate::domain::model::{Backing, Disk, Image, Source};
 use crate::reach::chain::{self, Chain};
 use crate::reach::identity::{self, Identity};
 
@@ -19,7 +19,7 @@ pub struct DiskInUse {
 /// The disks of all active domains of a connection.
 ///
 /// # Errors
-/// When libvirt cannot be asked: then nobody knows, and nothing may be touched.
+/// When libvirt does not tell all of them: then nobody knows, and nothing may be touched.
 pub async fn disks_in_use(libvirt: &Libvirt) -> Result<Vec<DiskInUse>, LibvirtError> {
     let mut disks = Vec::new();
     for domain in libvirt.active()? {
@@ -28,7 +28,7 @@ pub async fn disks_in_use(libvirt: &Libvirt) -> Result<Vec<DiskInUse>, LibvirtEr
         };
         for mut disk in description.disks {
             if let Some(Source::Volume { pool, volume }) = &disk.image.source {
-                disk.image.source = libvirt.volume(pool, volume).ok();
+                disk.image.source = Some(libvirt.volume(pool, volume)?);
             }
             disks.push(in_use(&domain.name, &disk).await);
         }
@@ -51,25 +51,32 @@ fn described(
 }
 
 async fn in_use(domain: &str, disk: &Disk) -> DiskInUse {
-    let (top, read) = match chain::follow(disk).await {
-        Ok(chain) => (chain.written().collect(), chain.all().collect()),
-        // Its chain cannot be read, but its own file may still be told.
-        Err(_) => {
-            let path = disk.image.source.as_ref().and_then(Source::path);
-            let top: Vec<_> = path
-                .and_then(|path| identity::identify(path).ok())
-                .map(|(identity, _)| identity)
-                .into_iter()
-                .collect();
-            (top.clone(), top)
-        }
-    };
+    // What the XML names counts even where the chain cannot be read: encrypted images, say.
+    let mut written: Vec<Identity> = identity_of(&disk.image).into_iter().collect();
+    let mut read = written.clone();
+    let mut backing = &disk.backing;
+    while let Backing::Given(under) = backing {
+        read.extend(identity_of(&under.image));
+        backing = &under.backing;
+    }
+    if let Ok(chain) = chain::follow(disk).await {
+        written.extend(chain.written());
+        read.extend(chain.all());
+    }
+    if disk.read_only {
+        written.clear();
+    }
     DiskInUse {
         domain: domain.to_owned(),
         target: disk.target.clone(),
-        written: if disk.read_only { Vec::new() } else { top },
+        written,
         read,
     }
+}
+
+fn identity_of(image: &Image) -> Option<Identity> {
+    let path = image.source.as_ref().and_then(Source::path)?;
+    identity::identify(path).ok().map(|(identity, _)| identity)
 }
 
 /// Why a disk must not be touched: an active domain reads what we might write, or writes what we

@@ -231,7 +231,9 @@ pub fn unreachable_source(source: &Source) -> String {
         }
         Source::VhostUser(_) => "another process serves this disk (vhost-user)".to_owned(),
         Source::VhostVdpa(_) => "a vDPA device serves this disk".to_owned(),
-        Source::Volume { .. } => "its storage pool was not asked".to_owned(),
+        Source::Volume { .. } => {
+            "it is a volume of a storage pool, and libvirt is asked only with --domain".to_owned()
+        }
         Source::File(_) | Source::Block(_) => "it cannot be opened".to_owned(),
         Source::Other { kind } => {
             format!("a disk of type {kind}, which this version does not know")

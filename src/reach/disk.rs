@@ -77,7 +77,7 @@ fn may_open(path: &Path, for_writing: bool) -> Result<(), Verdict> {
         Verdict::Failed(format!(
             "{} cannot be opened to {what} it: {}; run virt-fsck as root or as its owner",
             path.display(),
-            std::io::Error::from(error)
+            cause::sentence(&std::io::Error::from(error))
         ))
     })
 }

@@ -46,7 +46,7 @@ pub enum IdentityError {
         what: &'static str,
     },
     /// It could not be looked at.
-    #[error("looking at {path}")]
+    #[error("{path} cannot be looked at")]
     System {
         /// The path.
         path: String,

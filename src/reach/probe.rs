@@ -45,7 +45,7 @@ pub async fn format(path: &Path) -> Result<Format, String> {
             .is_some();
     if names_others {
         return Err(format!(
-            "{} looks like {format} and names another file; if that is not a guest's doing, say \
+            "{} looks like {format} and names another file; if you trust it, give \
              --image-format {format}",
             path.display(),
             format = probed.format

@@ -29,10 +29,12 @@ pub enum DaemonError {
         said: String,
     },
     /// Somebody else has the image open.
-    #[error("{0} is in use by another process, as QEMU's image lock tells; stop what uses it")]
+    #[error(
+        "{0} is in use: another process holds QEMU's lock on it; stop that process (lsof {0} names it)"
+    )]
     InUse(String),
     /// A mount point could not be made or removed.
-    #[error("the mount point {path}")]
+    #[error("the mount point {path} cannot be made or removed")]
     MountPoint {
         /// Its path.
         path: String,
@@ -243,6 +245,6 @@ impl Daemon {
 }
 
 /// QEMU's words when another process holds a lock (block/file-posix.c, `raw_check_lock_bytes`).
-fn is_lock_conflict(words: &str) -> bool {
+pub fn is_lock_conflict(words: &str) -> bool {
     words.contains("Failed to get") && words.contains("lock")
 }

@@ -15,7 +15,7 @@ pub struct Folder {
 
 /// A folder could not be made or removed.
 #[derive(Debug, thiserror::Error)]
-#[error("the folder {path}")]
+#[error("the folder {path} cannot be made or removed")]
 pub struct FolderError {
     path: String,
     #[source]

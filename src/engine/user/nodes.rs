@@ -39,12 +39,21 @@ pub fn disk(image: ImageIndex, chain: &Chain, access: Access) -> Vec<Value> {
     nodes
 }
 
+/// One image of a chain on its own, for qemu-img: nothing is named, nothing lies under it.
+pub fn alone(link: &Link) -> Value {
+    let mut node = format_node(&NodeName::disk(ImageIndex(0)), link, Access::ReadOnly, None);
+    if let Some(options) = node.as_object_mut() {
+        options.remove("node-name");
+    }
+    node
+}
+
 fn format_node(name: &NodeName, link: &Link, access: Access, under: Option<&NodeName>) -> Value {
     let mut node = json!({
         "driver": chain::driver_name(&link.format),
         "node-name": name,
         "read-only": access.is_read_only(),
-        "file": sliced(protocol_node(&link.path, link.kind, access), link.slice, access),
+        "file": sliced(locked(&link.path, link.kind, access), link.slice, access),
     });
     if let Some(options) = node.as_object_mut() {
         if chain::records_backing(&link.format) {
@@ -53,11 +62,31 @@ fn format_node(name: &NodeName, link: &Link, access: Access, under: Option<&Node
         if let (Format::Qcow2, Some(file)) = (&link.format, &link.data_file) {
             options.insert(
                 "data-file".to_owned(),
-                protocol_node(&file.path, file.kind, access),
+                locked(&file.path, file.kind, access),
             );
         }
     }
     node
+}
+
+/// A file or device under QEMU's locks from the moment it is opened until it is closed.
+///
+/// QEMU locks what a node's users ask for, and for a raw image nobody asks as long as it is not
+/// shown, and nobody minds other writers while it is. The blkdebug driver asks for it: nobody else
+/// may write, and what is to be written is claimed at once (block/blkdebug.c,
+/// `blkdebug_child_perm`).
+fn locked(path: &std::path::Path, kind: Kind, access: Access) -> Value {
+    let taken: &[&str] = match access {
+        Access::ReadOnly => &["consistent-read"],
+        Access::Write => &["consistent-read", "write", "resize"],
+    };
+    json!({
+        "driver": "blkdebug",
+        "read-only": access.is_read_only(),
+        "take-child-perms": taken,
+        "unshare-child-perms": ["write", "resize"],
+        "image": protocol_node(path, kind, access),
+    })
 }
 
 fn protocol_node(path: &std::path::Path, kind: Kind, access: Access) -> Value {
@@ -176,7 +205,9 @@ mod tests {
         let nodes = disk(ImageIndex(3), &chain, Access::ReadOnly);
         assert_eq!(nodes[0]["backing"], Value::Null);
         assert!(nodes[0].as_object().unwrap().contains_key("backing"));
-        assert_eq!(nodes[0]["file"]["locking"], "on");
+        let file = &nodes[0]["file"];
+        assert_eq!(file["image"]["locking"], "on");
+        assert_eq!(file["take-child-perms"], json!(["consistent-read"]));
     }
 
     #[test]
@@ -194,6 +225,6 @@ mod tests {
         assert_eq!(nodes[0]["driver"], "qcow2");
         assert_eq!(nodes[0]["file"]["driver"], "raw");
         assert_eq!(nodes[0]["file"]["offset"], 1024 * 1024);
-        assert_eq!(nodes[0]["file"]["file"]["filename"], "/i/top");
+        assert_eq!(nodes[0]["file"]["file"]["image"]["filename"], "/i/top");
     }
 }

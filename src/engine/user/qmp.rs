@@ -97,8 +97,10 @@ impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin> Qmp<R, W> {
     pub async fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
         let line = json!({ "execute": command, "arguments": arguments }).to_string();
         tracing::trace!(target: "virt_fsck::qmp", "{line}");
-        self.writer.write_all(line.as_bytes()).await?;
-        self.writer.write_all(b"\n").await?;
+        // In one piece: the daemon acts on a whole object, and after `quit` takes no newline.
+        self.writer
+            .write_all(format!("{line}\n").as_bytes())
+            .await?;
         self.writer.flush().await?;
         loop {
             match self.receive().await? {

@@ -30,7 +30,7 @@ pub enum SessionError {
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// The overlay could not be made.
-    #[error("making the overlay {path}")]
+    #[error("the overlay {path} could not be made (--state-dir names another folder)")]
     Overlay {
         /// Its file.
         path: String,

@@ -159,6 +159,6 @@ pub(super) fn unchecked(probe: &Probe) -> Option<Signature> {
         .map(|named| Signature::Opaque {
             what: named.what.to_owned(),
             uuid: named.uuid.and_then(|at| field::uuid(probe.from(at), 0)),
-            reason: "virt-fsck has no checker for it".to_owned(),
+            reason: "this version has no checker for it".to_owned(),
         })
 }

@@ -165,14 +165,14 @@ fn bcache(probe: &Probe) -> Option<Signature> {
         return Some(Signature::Opaque {
             what: "bcache".to_owned(),
             uuid: field::uuid(block, 40),
-            reason: "part of a bcache device; it is not assembled yet".to_owned(),
+            reason: "part of a bcache device, which this version cannot assemble".to_owned(),
         });
     }
     (field::is(block, 24, BCACHEFS_MAGIC) || field::is(block, 24, SHARED_MAGIC)).then(|| {
         Signature::Opaque {
             what: "bcachefs".to_owned(),
             uuid: field::uuid(block, 56),
-            reason: "virt-fsck has no checker for it".to_owned(),
+            reason: "this version has no checker for it".to_owned(),
         }
     })
 }
@@ -186,7 +186,7 @@ fn stratis(probe: &Probe) -> Option<Signature> {
     Some(Signature::Opaque {
         what: "Stratis".to_owned(),
         uuid: field::uuid_text(probe.from(at), 64, 32),
-        reason: "member of a Stratis pool; pools are not assembled yet".to_owned(),
+        reason: "member of a Stratis pool, which this version cannot assemble".to_owned(),
     })
 }
 
@@ -195,7 +195,7 @@ fn vdo(probe: &Probe) -> Option<Signature> {
     probe.is(0, b"dmvdo001").then(|| Signature::Opaque {
         what: "VDO".to_owned(),
         uuid: None,
-        reason: "a deduplicated volume; it is not assembled yet".to_owned(),
+        reason: "a deduplicated volume, which this version cannot assemble".to_owned(),
     })
 }
 

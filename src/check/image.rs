@@ -1,0 +1,126 @@
+//! The image format itself: qemu-img check.
+//!
+//! QEMU reads zeros where an image file ends too early, and a damaged table maps one guest sector
+//! to another's place: no answer about what lies inside is worth anything then, and no repair is
+//! safe.
+
+use crate::check::outcome::Verdict;
+use crate::cmd::{CmdError, Invocation, Tool};
+use crate::engine::user::daemon::{DaemonError, is_lock_conflict};
+use crate::engine::user::nodes;
+use crate::reach::chain::{Chain, Link};
+use crate::{cause, domain::model::Format};
+
+/// qemu-img's exit statuses that stand for an image that can be used: leaked clusters only waste
+/// space, and some formats have no check (docs/tools/qemu-img.rst).
+const LEAKED: i32 = 3;
+const NO_CHECK_FOR_THE_FORMAT: i32 = 63;
+const CORRUPT: i32 = 2;
+
+/// Looks at every image of a chain that has a format of its own.
+///
+/// # Errors
+/// The verdict for a disk whose image is damaged or in use.
+pub async fn look(chain: &Chain) -> Result<(), Verdict> {
+    for link in std::iter::once(&chain.top).chain(&chain.under) {
+        if link.format != Format::Raw {
+            one(link).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn one(link: &Link) -> Result<(), Verdict> {
+    match call(link).capture().await {
+        Ok(_) => Ok(()),
+        Err(error) => match judge(&link.path.display().to_string(), &error) {
+            None => Ok(()),
+            Some(verdict) => Err(verdict),
+        },
+    }
+}
+
+/// The call; QEMU's locks refuse it while somebody writes.
+fn call(link: &Link) -> Invocation {
+    Invocation::new(
+        Tool::QEMU_IMG,
+        [
+            "check".to_owned(),
+            "-q".to_owned(),
+            format!("json:{}", nodes::alone(link)),
+        ],
+    )
+}
+
+fn judge(image: &str, error: &CmdError) -> Option<Verdict> {
+    let CmdError::Failed { status, stderr, .. } = error else {
+        return Some(Verdict::Failed(cause::sentence(error)));
+    };
+    match status.code() {
+        Some(LEAKED | NO_CHECK_FOR_THE_FORMAT) => None,
+        Some(CORRUPT) => Some(Verdict::Failed(format!(
+            "the image {image} is damaged or cut off, so what lies in it was not touched; see \
+             qemu-img check {image}, and restore it, or repair a copy of it with qemu-img check \
+             -r all"
+        ))),
+        _ if is_lock_conflict(stderr) => {
+            let error = DaemonError::InUse(image.to_owned());
+            Some(Verdict::Refused(error.to_string()))
+        }
+        _ => Some(Verdict::Failed(format!(
+            "the image {image} cannot be checked: {}",
+            words(stderr)
+        ))),
+    }
+}
+
+/// What qemu-img said, without the long name it was called with.
+fn words(stderr: &str) -> String {
+    let lines = stderr.lines().map(|line| {
+        let line = line.strip_prefix("qemu-img: ").unwrap_or(line);
+        match (
+            line.starts_with("Could not open 'json:"),
+            line.rfind("}': "),
+        ) {
+            (true, Some(end)) => line.get(end.saturating_add(4)..).unwrap_or(line),
+            _ => line,
+        }
+    });
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn judged(code: i32, stderr: &str) -> Option<Verdict> {
+        let error = CmdError::Failed {
+            tool: "qemu-img",
+            status: ExitStatus::from_raw(code << 8),
+            stderr: stderr.to_owned(),
+        };
+        judge("/i/x", &error)
+    }
+
+    #[test]
+    fn the_table_of_qemu_img_check() {
+        for code in [3, 63] {
+            assert_eq!(judged(code, "x"), None, "{code}");
+        }
+        assert!(
+            matches!(judged(2, "x"), Some(Verdict::Failed(why)) if why.contains("/i/x is damaged"))
+        );
+        let locked = "qemu-img: Could not open 'json:{}': Failed to get shared \"write\" lock\n";
+        assert!(matches!(judged(1, locked), Some(Verdict::Refused(_))));
+        let header = "qemu-img: Could not open 'json:{\"driver\":\"qcow2\"}': Image is not in qcow2 format\n";
+        assert_eq!(
+            judged(1, header),
+            Some(Verdict::Failed(
+                "the image /i/x cannot be checked: Image is not in qcow2 format".to_owned()
+            ))
+        );
+    }
+}
