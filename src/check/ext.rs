@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::check::checker::{Judgement, Mode, Step};
 use crate::check::outcome::Verdict;
+use crate::check::patterns;
 use crate::cmd::watch::Finished;
 use crate::layers::filesystem::Filesystem;
 
@@ -88,12 +89,8 @@ fn verdict(code: i32, output: &str) -> Verdict {
     Verdict::Corrected
 }
 
-/// e2fsck names the features it does not know and asks for a newer version (e2fsck/unix.c).
 fn too_new(output: &str) -> Option<String> {
-    let line = output
-        .lines()
-        .find(|line| line.contains("has unsupported feature(s):"))?;
-    let features = line.rsplit(':').next().unwrap_or_default().trim();
+    let features = patterns::unsupported_features(output)?;
     Some(format!(
         "this host's e2fsck is too old for its features ({features}); install a newer e2fsprogs"
     ))

@@ -6,5 +6,6 @@ mod fat;
 pub mod image;
 pub mod layer;
 pub mod outcome;
+mod patterns;
 pub mod run;
 mod xfs;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::check::checker::{Checker, Judgement, Mode};
 use crate::check::outcome::{Event, LayerResult, Observer, Verdict};
+use crate::check::patterns;
 use crate::cmd::watch::{self, Finished, ProgressSource};
 use crate::interrupt::Interrupt;
 use crate::layers::filesystem::Filesystem;
@@ -81,17 +82,9 @@ fn words(done: &[Finished], subject: Subject<'_>) -> String {
     said.replace(path.as_ref(), subject.layer.as_str())
         .lines()
         .map(str::trim_end)
-        .filter(|line| !line.is_empty() && !is_banner(line))
+        .filter(|line| !line.is_empty() && !patterns::is_banner(line))
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-/// The line in which e2fsck and fsck.fat name their version before anything else.
-fn is_banner(line: &str) -> bool {
-    ["e2fsck ", "fsck.fat "].iter().any(|tool| {
-        line.strip_prefix(tool)
-            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,8 @@ use std::path::Path;
 use crate::check::checker::{Judgement, Mode, Step};
 use crate::check::ext::tail;
 use crate::check::outcome::Verdict;
+use crate::check::patterns;
 use crate::cmd::watch::Finished;
-
-/// Its words for a log with changes that are not in the filesystem yet (repair/phase2.c).
-const DIRTY_LOG: &str = "valuable metadata changes in a log";
 
 pub(super) fn steps(mode: Mode, path: &Path) -> Vec<Step> {
     let check = Step::xfs_repair(["-n", "-f"], path);
@@ -54,7 +52,7 @@ pub(super) fn judge(mode: Mode, code: i32, done: &[Finished], steps: usize) -> J
 
 /// Where what xfs_repair says of the filesystem cannot be trusted.
 fn no_answer(output: &str) -> Option<String> {
-    if output.contains(DIRTY_LOG) {
+    if patterns::has_dirty_log(output) {
         return Some(
             "its log is dirty, and only a mount can replay it: start the guest and shut it down \
              cleanly, then check again"

@@ -46,6 +46,17 @@ pub enum LibvirtError {
         /// libvirt's words.
         words: String,
     },
+    /// A pool that nobody started.
+    #[error(
+        "storage pool {pool} is not active, so where its volume {volume} lies is not known; \
+         start it: virsh pool-start {pool}"
+    )]
+    PoolInactive {
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+    },
     /// The XML cannot be used.
     #[error("the XML of domain {name} cannot be used")]
     Xml {
@@ -204,18 +215,43 @@ impl Libvirt {
         })
     }
 
-    /// The file or device that a volume of a storage pool is.
+    /// What a volume of a storage pool is: a file or device of this host, or a network disk.
     ///
     /// # Errors
     /// When there is no such pool or volume, or the pool is not active.
     pub fn volume(&self, pool: &str, volume: &str) -> Result<Source, LibvirtError> {
         let what = format!("volume {volume} of pool {pool}");
-        let path = StoragePool::lookup_by_name(&self.connection, pool)
-            .and_then(|pool| StorageVol::lookup_by_name(&pool, volume))
-            .and_then(|volume| volume.get_path())
-            .map_err(|error| asked(&what, &error))?;
+        let asked = |error| asked(&what, &error);
+        let found = StoragePool::lookup_by_name(&self.connection, pool).map_err(asked)?;
+        if !found.is_active().map_err(asked)? {
+            return Err(LibvirtError::PoolInactive {
+                pool: pool.to_owned(),
+                volume: volume.to_owned(),
+            });
+        }
+        let volume = StorageVol::lookup_by_name(&found, volume).map_err(asked)?;
+        let path = volume.get_path().map_err(asked)?;
+        let kind = volume.get_info().map_err(asked)?.kind;
+        if matches!(
+            kind,
+            sys::VIR_STORAGE_VOL_NETWORK | sys::VIR_STORAGE_VOL_NETDIR
+        ) {
+            let xml = found.get_xml_desc(0).map_err(asked)?;
+            return Ok(Source::Network {
+                protocol: pool_type(&xml).to_owned(),
+                name: Some(path),
+            });
+        }
         Ok(Source::File(path.into()))
     }
+}
+
+/// `type=` of a pool's XML, as libvirt writes it.
+fn pool_type(xml: &str) -> &str {
+    let value = xml.split_once("<pool type='").map(|(_, rest)| rest);
+    value
+        .and_then(|rest| rest.split('\'').next())
+        .unwrap_or("unknown")
 }
 
 /// Whether a URI has a host: `driver[+transport]://[user@][host][:port]/path`
@@ -245,6 +281,13 @@ fn asked(what: &str, error: &virt::error::Error) -> LibvirtError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_type_of_a_pool() {
+        let xml = "<pool type='rbd' xmlns:rbd='x'>\n  <name>it's</name>\n</pool>";
+        assert_eq!(pool_type(xml), "rbd");
+        assert_eq!(pool_type("<pool/>"), "unknown");
+    }
 
     #[test]
     fn a_host_in_the_uri_is_another_host() {

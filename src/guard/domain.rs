@@ -35,22 +35,38 @@ pub fn refusal(name: &str, condition: Condition) -> Option<String> {
         return active(
             "shut off with its memory saved, and will go on from there",
             &format!(
-                "start it and shut it down, or drop the saved memory: \
-                 virsh managedsave-remove {name}"
+                "start it and shut it down, or drop its memory: {}",
+                plainly_off(name)
             ),
         );
     }
     match u32::try_from(condition.reason) {
+        // libvirt keeps this reason after virsh managedsave-remove, and then nothing tells it from
+        // a memory image in a file elsewhere, which virsh restore may still bring back.
         Ok(sys::VIR_DOMAIN_SHUTOFF_SAVED) => active(
             "shut off because its memory was saved",
-            "restore it and shut it down first",
+            &format!(
+                "go on with it (virsh restore) and shut it down, or, if its memory is not wanted \
+                 any more: {}",
+                plainly_off(name)
+            ),
         ),
         Ok(sys::VIR_DOMAIN_SHUTOFF_MIGRATED) => active(
             "shut off because it was migrated",
-            "its disks may be in use on another host: check it there",
+            &format!(
+                "its disks may be in use on another host: check it there, or, if it runs on no \
+                 host any more: {}",
+                plainly_off(name)
+            ),
         ),
         _ => None,
     }
+}
+
+/// How a domain is shut off for no other reason than that somebody did so, and its saved memory is
+/// gone, though the guest has not run one instruction.
+fn plainly_off(name: &str) -> String {
+    format!("virsh start --force-boot --paused {name}, then virsh destroy {name}")
 }
 
 #[cfg(test)]
@@ -91,6 +107,7 @@ mod tests {
             ..OFF
         };
         let words = refusal("vm1", condition).unwrap();
-        assert!(words.contains("virsh managedsave-remove vm1"), "{words}");
+        let way_out = "virsh start --force-boot --paused vm1, then virsh destroy vm1";
+        assert!(words.contains(way_out), "{words}");
     }
 }

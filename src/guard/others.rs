@@ -16,11 +16,30 @@ pub struct DiskInUse {
     read: Vec<Identity>,
 }
 
+/// Not all that is in use is known.
+#[derive(Debug, thiserror::Error)]
+pub enum OthersError {
+    /// libvirt does not tell the active domains.
+    #[error(transparent)]
+    Libvirt(#[from] LibvirtError),
+    /// A disk of one of them may be any file.
+    #[error("which file the disk {target} of the active domain {domain} is cannot be told")]
+    Volume {
+        /// The domain.
+        domain: String,
+        /// Its disk.
+        target: String,
+        /// The cause.
+        #[source]
+        source: LibvirtError,
+    },
+}
+
 /// The disks of all active domains of a connection.
 ///
 /// # Errors
 /// When libvirt does not tell all of them: then nobody knows, and nothing may be touched.
-pub async fn disks_in_use(libvirt: &Libvirt) -> Result<Vec<DiskInUse>, LibvirtError> {
+pub async fn disks_in_use(libvirt: &Libvirt) -> Result<Vec<DiskInUse>, OthersError> {
     let mut disks = Vec::new();
     for domain in libvirt.active()? {
         let Some(description) = described(libvirt, &domain)? else {
@@ -28,7 +47,12 @@ pub async fn disks_in_use(libvirt: &Libvirt) -> Result<Vec<DiskInUse>, LibvirtEr
         };
         for mut disk in description.disks {
             if let Some(Source::Volume { pool, volume }) = &disk.image.source {
-                disk.image.source = Some(libvirt.volume(pool, volume)?);
+                let source = libvirt.volume(pool, volume);
+                disk.image.source = Some(source.map_err(|source| OthersError::Volume {
+                    domain: domain.name.clone(),
+                    target: disk.target.clone(),
+                    source,
+                })?);
             }
             disks.push(in_use(&domain.name, &disk).await);
         }
