@@ -34,8 +34,8 @@ pub fn steps(
     options: &Options,
 ) -> Vec<String> {
     let mut plan = Plan {
-        run_folder: options.run_base.join("run-EXAMPLE"),
-        state_folder: options.state_base.join("run-EXAMPLE"),
+        run_folder: options.run_base.join("virt-fsck-EXAMPLE"),
+        state_folder: options.state_base.join("virt-fsck-EXAMPLE"),
         daemon: Invocation::new(Tool::STORAGE_DAEMON, [] as [&str; 0]),
         folders: Vec::new(),
         mount_points: Vec::new(),

@@ -62,8 +62,8 @@ pub fn overlay_file(folder: &Path, image: ImageIndex) -> PathBuf {
     folder.join(format!("disk{}.qcow2", image.0))
 }
 
-/// What the folders of a run begin with.
-pub const FOLDER_PREFIX: &str = "run-";
+/// What the folders of a run begin with, wherever they lie.
+pub const FOLDER_PREFIX: &str = "virt-fsck-";
 
 #[cfg(test)]
 mod tests {

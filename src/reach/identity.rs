@@ -45,6 +45,9 @@ pub enum IdentityError {
         /// What it is.
         what: &'static str,
     },
+    /// QEMU takes names as text, and would open another file.
+    #[error("{0} has a name that is not UTF-8; check it under another name (a link will do)")]
+    NotText(String),
     /// It could not be looked at.
     #[error("{path} cannot be looked at")]
     System {
@@ -62,6 +65,9 @@ pub enum IdentityError {
 /// When there is no regular file or block device at its end.
 pub fn identify(path: &Path) -> Result<(Identity, Kind), IdentityError> {
     let shown = || path.display().to_string();
+    if path.to_str().is_none() {
+        return Err(IdentityError::NotText(shown()));
+    }
     let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => IdentityError::Missing(shown()),
         _ => IdentityError::System {
@@ -114,6 +120,14 @@ mod tests {
         std::fs::write(&other, b"x").unwrap();
         assert_eq!(identify(&file).unwrap(), identify(&soft).unwrap());
         assert_ne!(identify(&file).unwrap(), identify(&other).unwrap());
+    }
+
+    #[test]
+    fn a_name_that_would_be_mistaken_is_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"/dev/caf\xe9"));
+        let error = identify(path).unwrap_err().to_string();
+        assert!(error.contains("not UTF-8"), "{error}");
     }
 
     #[test]

@@ -67,14 +67,14 @@ impl Folder {
     }
 }
 
-/// Where mount points go: `/run/virt-fsck` for root, else below `$XDG_RUNTIME_DIR`.
+/// Where mount points go: `/run/virt-fsck` for root, else `$XDG_RUNTIME_DIR`, else the folder for
+/// temporary files. Nothing with a name that others know is made in a folder that others can
+/// write to.
 pub fn run_base() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/run/virt-fsck");
     }
-    absolute_from_environment("XDG_RUNTIME_DIR")
-        .unwrap_or_else(std::env::temp_dir)
-        .join(format!("virt-fsck-{}", rustix::process::geteuid().as_raw()))
+    absolute_from_environment("XDG_RUNTIME_DIR").unwrap_or_else(std::env::temp_dir)
 }
 
 /// Where overlays go unless `--state-dir` says otherwise: `/var/lib/virt-fsck` for root, else
@@ -85,8 +85,7 @@ pub fn default_state_base() -> PathBuf {
     }
     absolute_from_environment("XDG_STATE_HOME")
         .or_else(|| absolute_from_environment("HOME").map(|home| home.join(".local/state")))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("virt-fsck")
+        .map_or_else(std::env::temp_dir, |state| state.join("virt-fsck"))
 }
 
 fn absolute_from_environment(variable: &str) -> Option<PathBuf> {
@@ -107,6 +106,6 @@ mod tests {
         std::fs::write(&file, b"x").unwrap();
         let error = folder.remove().unwrap_err();
         assert!(file.exists());
-        assert!(error.to_string().contains("/new/run-"), "{error}");
+        assert!(error.to_string().contains("/new/virt-fsck-"), "{error}");
     }
 }
