@@ -15,7 +15,9 @@ use crate::dry_run::{self, PlannedDisk};
 use crate::engine::user::daemon::DaemonError;
 use crate::engine::user::nodes::Access;
 use crate::engine::user::session::{Session, SessionError, ShownDisk, ShownDisks, Writes};
-use crate::guard::{self, host::HostClaim};
+use crate::guard;
+use crate::guard::host::HostClaim;
+use crate::guard::others::DiskInUse;
 use crate::interrupt::Interrupt;
 use crate::layers::extent::{Extent, ImageIndex};
 use crate::layers::filesystem::Filesystem;
@@ -117,6 +119,14 @@ struct Reached<'a> {
     claim: HostClaim,
 }
 
+impl Reached<'_> {
+    /// Why the disk must not be touched, if one of these is the same.
+    fn refusal(&self, in_use: &[DiskInUse]) -> Option<String> {
+        let chain = self.chain.as_ref().ok()?;
+        guard::others::refusal(self.disk, chain, in_use)
+    }
+}
+
 /// What a run holds on to from start to end.
 struct Run<'a> {
     origin: &'a Origin<'a>,
@@ -203,20 +213,33 @@ impl Run<'_> {
     }
 
     async fn leave_out_what_others_use(&self, reached: &mut [Reached<'_>]) -> Result<(), Verdict> {
-        let Some(libvirt) = self.origin.libvirt() else {
-            return Ok(());
-        };
-        let in_use = guard::others::disks_in_use(libvirt)
-            .await
-            .map_err(|error| failed(&error))?;
+        let in_use = self.disks_in_use().await?;
         for disk in reached {
-            if let Ok(chain) = &disk.chain
-                && let Some(reason) = guard::others::refusal(disk.disk, chain, &in_use)
-            {
+            if let Some(reason) = disk.refusal(&in_use) {
                 disk.chain = Err(Verdict::Refused(reason));
             }
         }
         Ok(())
+    }
+
+    /// Asks once more, because a guest may have been started since: the domain itself, or another
+    /// one that uses its disks.
+    async fn ask_again(&self, reached: &[Reached<'_>]) -> Result<(), Verdict> {
+        self.origin.ask()?;
+        let in_use = self.disks_in_use().await?;
+        match reached.iter().find_map(|disk| disk.refusal(&in_use)) {
+            Some(reason) => Err(Verdict::Refused(reason)),
+            None => Ok(()),
+        }
+    }
+
+    async fn disks_in_use(&self) -> Result<Vec<DiskInUse>, Verdict> {
+        match self.origin.libvirt() {
+            Some(libvirt) => guard::others::disks_in_use(libvirt)
+                .await
+                .map_err(|error| failed(&error)),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// All between opening and closing.
@@ -228,8 +251,7 @@ impl Run<'_> {
     ) -> Result<(), Verdict> {
         let layers = self.look(session, reached, report).await?;
         self.complain_of_unknown_names(reached, &layers)?;
-        // The images are ours now, as far as QEMU's locks reach; nobody may have come before.
-        self.origin.ask()?;
+        self.ask_again(reached).await?;
         match self.options.action {
             Action::List => Ok(()),
             Action::DryRun(mode) => {
@@ -357,7 +379,7 @@ impl Run<'_> {
                     filesystem,
                     extent,
                 } => {
-                    self.origin.ask()?;
+                    self.ask_again(reached).await?;
                     let disk = reached.get(extent.image.0).map(|reached| reached.disk);
                     let size = report.disks.get(extent.image.0).and_then(|disk| disk.size);
                     let task = Task {

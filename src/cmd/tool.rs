@@ -69,7 +69,7 @@ pub enum CmdError {
         source: std::io::Error,
     },
     /// It ended with an error.
-    #[error("{tool}: {}", said(.status, .stderr))]
+    #[error("{tool}: {}", said(.tool, .status, .stderr))]
     Failed {
         /// The tool's name.
         tool: &'static str,
@@ -80,10 +80,16 @@ pub enum CmdError {
     },
 }
 
-fn said(status: &ExitStatus, stderr: &str) -> String {
+/// What a tool said, without its own name in front of each line.
+fn said(tool: &str, status: &ExitStatus, stderr: &str) -> String {
+    let named = format!("{tool}: ");
     match stderr.trim() {
         "" => format!("it ended with {status} and said nothing"),
-        text => text.replace('\n', "; "),
+        text => text
+            .lines()
+            .map(|line| line.strip_prefix(&named).unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("; "),
     }
 }
 
@@ -152,6 +158,16 @@ mod tests {
         }
         let call = Invocation::new(Tool::E2FSCK, ["-f", "a b"]);
         assert_eq!(call.to_string(), "e2fsck -f 'a b'");
+    }
+
+    #[test]
+    fn a_tool_is_named_once() {
+        let error = CmdError::Failed {
+            tool: "qemu-img",
+            status: ExitStatus::default(),
+            stderr: "qemu-img: no\nqemu-img: space\n".to_owned(),
+        };
+        assert_eq!(error.to_string(), "qemu-img: no; space");
     }
 
     #[test]
