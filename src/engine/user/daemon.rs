@@ -121,14 +121,25 @@ impl Daemon {
     /// [`DaemonError::InUse`] when a lock stands against it, else with the daemon's words.
     /// `image` is what the error names.
     pub async fn add_node(&mut self, node: Value, image: &str) -> Result<(), DaemonError> {
-        tracing::debug!(target: "virt_fsck::command", "blockdev-add {node}");
-        match self.qmp.execute("blockdev-add", node).await {
-            Ok(_) => Ok(()),
+        let mut added = self.try_add_node(&node).await;
+        if let Err(QmpError::Refused(words)) = &added
+            && words.contains("io_uring")
+        {
+            added = self.try_add_node(&nodes::without_io_uring(node)).await;
+        }
+        match added {
+            Ok(()) => Ok(()),
             Err(QmpError::Refused(words)) if is_lock_conflict(&words) => {
                 Err(DaemonError::InUse(image.to_owned()))
             }
             Err(cause) => Err(self.failure(format!("opening {image}"), cause).await),
         }
+    }
+
+    async fn try_add_node(&mut self, node: &Value) -> Result<(), QmpError> {
+        tracing::debug!(target: "virt_fsck::command", "blockdev-add {node}");
+        self.qmp.execute("blockdev-add", node.clone()).await?;
+        Ok(())
     }
 
     /// Removes a node.
