@@ -19,7 +19,7 @@ build: ## build target/release/virt-fsck
 	cargo build --release --locked
 
 demo: ## make a damaged sample guest and check, repair and re-check it
-	tests/demo/run
+	@tests/demo/run
 
 test: ## format, lints and tests
 	tests/install-tools build run test
@@ -42,9 +42,9 @@ corpus-xml:
 
 corpus-e2fsprogs:
 	tests/install-tools build run corpus
-	cargo build --release --locked
 	tests/corpus/fetch e2fsprogs $(CORPUS)
-	tests/corpus/e2fsprogs $(CORPUS)/e2fsprogs $(VIRT_FSCK)
+	VIRT_FSCK_CORPUS=$(CORPUS)/e2fsprogs \
+		cargo test --release --locked --test corpus_ext -- --ignored --nocapture
 
 fmt: ## format the source
 	cargo fmt

@@ -12,6 +12,11 @@ use crate::run::Action;
 /// Check and repair the filesystems inside shut-off libvirt guests, from the host
 #[derive(Clone, Debug, Parser)]
 #[command(name = "virt-fsck", version, max_term_width = 80, help_expected = true)]
+#[command(override_usage = "\
+virt-fsck [-c URI] -d NAME|UUID ... [OPTIONS]
+       virt-fsck [-c URI] --all-inactive [OPTIONS]
+       virt-fsck --xml FILE|- [OPTIONS]
+       virt-fsck -a IMAGE ... [OPTIONS]")]
 #[command(after_help = "\
 Exit status, the sum over all filesystems: 0 clean, 1 corrected, 4 errors left,
 8 operational error, 16 usage, 32 interrupted, 64 refused (in use), 128 not
@@ -57,7 +62,7 @@ pub struct Target {
 
     /// The format of the images given with -a (raw, qcow2, ...), instead of
     /// what QEMU finds
-    #[arg(long, value_name = "FORMAT", requires = "add", value_parser = image_format)]
+    #[arg(long, value_name = "FORMAT", requires = "add", conflicts_with_all = ["domain", "all_inactive", "xml"], value_parser = image_format)]
     pub image_format: Option<Format>,
 
     /// Check only this disk (vda); may be given several times

@@ -1,13 +1,14 @@
 //! The steps a check would take, as commands that can be pasted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::check::checker::Mode;
 use crate::check::layer::{self, Need};
+use crate::cmd::tool::quoted;
 use crate::cmd::{Invocation, Tool};
 use crate::engine::user::nodes::{self, Access};
 use crate::engine::user::session;
-use crate::layers::extent::ImageIndex;
+use crate::layers::extent::{Extent, ImageIndex};
 use crate::layers::tree::Layer;
 use crate::names::{self, NodeName};
 use crate::reach::chain::Chain;
@@ -34,134 +35,140 @@ pub fn steps(
     options: &Options,
 ) -> Vec<String> {
     let mut plan = Plan {
+        disks,
+        mode,
         run_folder: options.run_base.join("virt-fsck-EXAMPLE"),
         state_folder: options.state_base.join("virt-fsck-EXAMPLE"),
-        daemon: Invocation::new(Tool::STORAGE_DAEMON, [] as [&str; 0]),
-        folders: Vec::new(),
-        mount_points: Vec::new(),
-        overlays: Vec::new(),
-        checks: Vec::new(),
+        overlaid: Vec::new(),
+        shown: 0,
+        lines: Vec::new(),
     };
-    for (index, disk) in disks.iter().enumerate() {
-        if let Some(disk) = disk {
-            plan.add_disk(ImageIndex(index), *disk, mode);
-        }
-    }
     for layer in wanted {
-        plan.add_layer(layer, disks, mode);
+        plan.add_layer(layer);
     }
     plan.lines()
 }
 
-struct Plan {
+struct Plan<'a> {
+    disks: &'a [Option<PlannedDisk<'a>>],
+    mode: Mode,
     run_folder: PathBuf,
     state_folder: PathBuf,
-    daemon: Invocation,
-    folders: Vec<PathBuf>,
-    mount_points: Vec<PathBuf>,
-    overlays: Vec<String>,
-    checks: Vec<String>,
+    /// The disks whose overlay is there already.
+    overlaid: Vec<ImageIndex>,
+    shown: usize,
+    lines: Vec<String>,
 }
 
-impl Plan {
-    fn add_disk(&mut self, image: ImageIndex, disk: PlannedDisk<'_>, mode: Mode) {
-        let changes_nothing = mode == Mode::Check || disk.read_only;
-        let access = if changes_nothing {
-            Access::ReadOnly
-        } else {
-            Access::Write
-        };
-        for node in nodes::disk(image, disk.chain, access) {
-            self.daemon_option("--blockdev", &node);
-        }
-        if changes_nothing {
-            let file = names::overlay_file(&self.state_folder, image);
-            self.overlays
-                .push(session::overlay_creation(&file, disk.size).to_string());
-            self.daemon_option("--blockdev", &nodes::overlay(image, &file));
-            self.folders.push(self.state_folder.clone());
-        }
-    }
-
-    fn add_layer(&mut self, layer: &Layer, disks: &[Option<PlannedDisk<'_>>], mode: Mode) {
-        let (checker, filesystem, extent) = match layer::need(layer) {
-            Need::Nothing => return,
+impl Plan<'_> {
+    fn add_layer(&mut self, layer: &Layer) {
+        match layer::need(layer) {
+            Need::Nothing => {}
             Need::Answer(verdict) => {
                 let reason = verdict.reason().unwrap_or_default();
-                self.checks
+                self.lines
                     .push(format!("# {}: {}, {reason}", layer.path, verdict.words()));
-                return;
             }
             Need::Check {
                 checker,
                 filesystem,
                 extent,
-            } => (checker, filesystem, extent),
-        };
-        let on_read_only_disk = disks
-            .get(extent.image.0)
-            .is_some_and(|disk| disk.is_some_and(|disk| disk.read_only));
-        let read_only = layer.read_only || on_read_only_disk;
-        let (mode, below) = if mode == Mode::Check || read_only {
-            (Mode::Check, NodeName::overlay(extent.image))
-        } else {
-            (mode, NodeName::disk(extent.image))
-        };
-        let number = self.mount_points.len() + 1;
-        let node = NodeName::filesystem(number);
-        let mount_point = names::mount_point(&self.run_folder, &layer.path, number);
-        self.daemon_option(
-            "--blockdev",
-            &nodes::filesystem(&node, &below, extent, Access::Write),
-        );
-        self.daemon_option(
-            "--export",
-            &nodes::export(&node, &mount_point, Access::Write),
-        );
-        self.checks
-            .push(format!("# {} ({})", layer.path, filesystem.kind.name()));
-        for step in checker.steps(filesystem, mode, &mount_point) {
-            let when = match step.when {
-                "" => String::new(),
-                when => format!("  # {when}"),
-            };
-            self.checks.push(format!("{}{when}", step.invocation));
+            } => {
+                let Some(Some(disk)) = self.disks.get(extent.image.0) else {
+                    return;
+                };
+                let changes_nothing = self.mode == Mode::Check || layer.read_only || disk.read_only;
+                let mode = match changes_nothing {
+                    true => Mode::Check,
+                    false => self.mode,
+                };
+                self.lines
+                    .push(format!("# {} ({})", layer.path, filesystem.kind.name()));
+                let mount_point = self.show(layer, *disk, extent, changes_nothing);
+                for step in checker.steps(filesystem, mode, &mount_point) {
+                    let when = match step.when {
+                        "" => String::new(),
+                        when => format!("  # {when}"),
+                    };
+                    self.lines.push(format!("{}{when}", step.invocation));
+                }
+                self.take_back(&mount_point);
+            }
         }
-        self.mount_points.push(mount_point);
     }
 
-    fn daemon_option(&mut self, option: &str, value: &serde_json::Value) {
-        self.daemon.arguments.push(option.into());
-        self.daemon.arguments.push(value.to_string().into());
+    /// The steps that show a filesystem as a plain file: a storage daemon of its own, which is
+    /// ready when the command returns. A run has one for all, and talks to it.
+    fn show(
+        &mut self,
+        layer: &Layer,
+        disk: PlannedDisk<'_>,
+        extent: Extent,
+        changes_nothing: bool,
+    ) -> PathBuf {
+        self.shown += 1;
+        let image = extent.image;
+        let access = match self.mode == Mode::Check || disk.read_only {
+            true => Access::ReadOnly,
+            false => Access::Write,
+        };
+        let mut daemon = Invocation::new(Tool::STORAGE_DAEMON, ["--daemonize", "--pidfile"]);
+        daemon.arguments.push(self.pid_file().into());
+        let mut option = |option: &str, value: &serde_json::Value| {
+            daemon.arguments.push(option.into());
+            daemon.arguments.push(value.to_string().into());
+        };
+        for node in nodes::disk(image, disk.chain, access) {
+            option("--blockdev", &node);
+        }
+        let mut below = NodeName::disk(image);
+        if changes_nothing {
+            let file = names::overlay_file(&self.state_folder, image);
+            if !self.overlaid.contains(&image) {
+                self.overlaid.push(image);
+                self.lines
+                    .push(session::overlay_creation(&file, disk.size).to_string());
+            }
+            option("--blockdev", &nodes::overlay(image, &file));
+            below = NodeName::overlay(image);
+        }
+        let node = NodeName::filesystem(self.shown);
+        let mount_point = names::mount_point(&self.run_folder, &layer.path, self.shown);
+        let filesystem = nodes::filesystem(&node, &below, extent, Access::Write);
+        option("--blockdev", &filesystem);
+        let export = nodes::export(&node, &mount_point, Access::Write);
+        option("--export", &export);
+        self.lines.push(with_path("touch", &mount_point));
+        self.lines.push(daemon.to_string());
+        mount_point
     }
 
-    fn lines(mut self) -> Vec<String> {
-        if self.mount_points.is_empty() {
-            return self.checks;
+    fn take_back(&mut self, mount_point: &Path) {
+        let pid_file = quoted(self.pid_file().as_os_str());
+        self.lines.push(format!(
+            "kill \"$(cat {pid_file})\"; while test -e {pid_file}; do sleep 0.1; done"
+        ));
+        self.lines.push(with_path("rm", mount_point));
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.run_folder.join("daemon.pid")
+    }
+
+    fn lines(self) -> Vec<String> {
+        if self.shown == 0 {
+            return self.lines;
         }
-        self.folders.insert(0, self.run_folder.clone());
-        self.folders.dedup();
-        let mut lines = vec![
-            "# make the folders and the files that the filesystems are shown in".to_owned(),
-            paths("mkdir -p", &self.folders),
-            paths("touch", &self.mount_points),
-        ];
-        if !self.overlays.is_empty() {
-            lines.push("# make the overlays that take all writes and are thrown away".to_owned());
-            lines.append(&mut self.overlays);
+        let mut folders = vec![self.run_folder];
+        if !self.overlaid.is_empty() {
+            folders.push(self.state_folder);
         }
-        lines.push("# open the images, with QEMU's locks, and show each filesystem".to_owned());
-        lines.push(format!("{} &", self.daemon));
-        lines.append(&mut self.checks);
-        lines.push("# close the images; remove the files and folders".to_owned());
-        lines.push("kill %1; wait".to_owned());
-        lines.push(paths("rm -r", &self.folders));
-        lines
+        let made = folders.iter().map(|folder| with_path("mkdir -p", folder));
+        let removed = folders.iter().map(|folder| with_path("rm -r", folder));
+        made.chain(self.lines).chain(removed).collect()
     }
 }
 
-fn paths(command: &str, paths: &[PathBuf]) -> String {
-    paths.iter().fold(command.to_owned(), |line, path| {
-        format!("{line} {}", crate::cmd::tool::quoted(path.as_os_str()))
-    })
+fn with_path(command: &str, path: &Path) -> String {
+    format!("{command} {}", quoted(path.as_os_str()))
 }

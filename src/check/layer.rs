@@ -27,6 +27,11 @@ pub enum Need<'a> {
 /// What is to be done for a layer.
 pub fn need(layer: &Layer) -> Need<'_> {
     Need::Answer(match &layer.content {
+        Content::PartitionTable {
+            incomplete: true, ..
+        } => Verdict::NotChecked(
+            "there may be partitions that were not found; the notes tell why".to_owned(),
+        ),
         Content::PartitionTable { .. } if layer.children.is_empty() => {
             Verdict::NothingToCheck("no partitions".to_owned())
         }

@@ -121,9 +121,19 @@ pub fn quoted(argument: &OsStr) -> String {
         return text.into_owned();
     }
     if text.chars().any(char::is_control) {
-        return format!("$'{}'", text.escape_default());
+        return format!("$'{}'", text.chars().map(escaped).collect::<String>());
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A character inside `$'...'` (bash(1), QUOTING).
+fn escaped(letter: char) -> String {
+    match letter {
+        '\n' => r"\n".to_owned(),
+        '\'' | '\\' => format!("\\{letter}"),
+        control if control.is_control() => format!("\\u{:04x}", u32::from(control)),
+        other => other.to_string(),
+    }
 }
 
 impl Invocation {
@@ -153,6 +163,7 @@ mod tests {
             ("it's", r"'it'\''s'"),
             (r#"{"a":1}"#, r#"'{"a":1}'"#),
             ("a\nb", r"$'a\nb'"),
+            ("it's\u{1b}\\caf\u{e9}", "$'it\\'s\\u001b\\\\caf\u{e9}'"),
         ] {
             assert_eq!(quoted(OsStr::new(argument)), text);
         }

@@ -42,6 +42,7 @@ pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages) -> Vec<Layer> {
         volumes: Vec::new(),
         volume_layers: Vec::new(),
         expanded: HashSet::new(),
+        laid_out: HashSet::new(),
     };
     let roots: Vec<usize> = disks
         .iter()
@@ -100,6 +101,8 @@ struct Peeler<'a> {
     /// For each of `volumes`, the layer it was found in.
     volume_layers: Vec<usize>,
     expanded: HashSet<VolumeGroupId>,
+    /// Which of `volumes` had their place in a group when it was laid out.
+    laid_out: HashSet<usize>,
 }
 
 impl Peeler<'_> {
@@ -110,7 +113,29 @@ impl Peeler<'_> {
             }
             // A group with missing members waits until nothing else can bring them.
             if !self.expand_groups(false) && !self.expand_groups(true) {
-                return;
+                break;
+            }
+        }
+        self.name_strays();
+    }
+
+    /// A physical volume that came to light after its group was laid out: inside one of the
+    /// group's own volumes, say. Which of the two readings is right nobody knows.
+    fn name_strays(&mut self) {
+        for (position, index) in self.volume_layers.iter().enumerate() {
+            if self.laid_out.contains(&position) {
+                continue;
+            }
+            if let Some(layer) = self.found.get_mut(*index)
+                && let Content::PhysicalVolume {
+                    uuid,
+                    volume_group: Some(group),
+                } = &layer.content
+            {
+                let reason = format!(
+                    "it belongs to the volume group {group}, which was laid out without it"
+                );
+                layer.content = opaque("LVM2 physical volume", Some(uuid.clone()), &reason);
             }
         }
     }
@@ -166,7 +191,7 @@ impl Peeler<'_> {
             Look::Volume(volume) => {
                 let content = Content::PhysicalVolume {
                     uuid: volume.uuid.to_string(),
-                    volume_group: None,
+                    volume_group: volume.volume_group.as_ref().map(|group| group.name.clone()),
                 };
                 self.set_content(index, content);
                 if let Some(layer) = self.found.get_mut(index) {
@@ -194,6 +219,7 @@ impl Peeler<'_> {
         layer.content = Content::PartitionTable {
             scheme: table.scheme,
             sector_size: table.sector_size,
+            incomplete: table.incomplete,
         };
         layer.notes.extend(table.notes);
         let path = layer.path.clone();
@@ -236,6 +262,7 @@ impl Peeler<'_> {
     fn expand_group(&mut self, group: &AssembledGroup) {
         let layer_of = |peeler: &Self, volume: usize| peeler.volume_layers.get(volume).copied();
         for member in &group.members {
+            self.laid_out.insert(*member);
             let layer = layer_of(self, *member).and_then(|index| self.found.get_mut(index));
             if let Some(layer) = layer
                 && let Content::PhysicalVolume { volume_group, .. } = &mut layer.content

@@ -99,6 +99,8 @@ pub enum Content {
         scheme: PartitionScheme,
         /// The sector size it was read with.
         sector_size: SectorSize,
+        /// There may be partitions that were not found; the notes tell why.
+        incomplete: bool,
     },
     /// An LVM2 physical volume; the logical volumes that begin on it are the children.
     PhysicalVolume {

@@ -325,6 +325,7 @@ impl<'a> LayerNode<'a> {
             Content::PartitionTable {
                 scheme,
                 sector_size,
+                ..
             } => {
                 self.content_type = "partition-table";
                 self.kind = Some(scheme.name());

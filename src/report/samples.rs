@@ -74,6 +74,7 @@ pub fn gpt() -> Content {
     Content::PartitionTable {
         scheme: PartitionScheme::Gpt,
         sector_size: SectorSize::S512,
+        incomplete: false,
     }
 }
 

@@ -27,6 +27,7 @@ pub struct Run<'a> {
     path: String,
     input: Option<PathBuf>,
     json: bool,
+    state: &'static str,
 }
 
 /// A run that has not ended.
@@ -53,6 +54,7 @@ impl<'a> Run<'a> {
             path: "/usr/bin:/bin".to_owned(),
             input: None,
             json: true,
+            state: "state",
         }
     }
 
@@ -72,6 +74,12 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// The overlays go to another folder of the test's.
+    pub fn state_in(mut self, folder: &'static str) -> Self {
+        self.state = folder;
+        self
+    }
+
     /// Shell commands in the run's own mount namespace, before it. Root only.
     pub fn after(mut self, commands: &str) -> Self {
         self.before.push_str(commands);
@@ -80,6 +88,10 @@ impl<'a> Run<'a> {
     }
 
     /// As a plain user who owns nothing but what the test gave him. Root only.
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "virt-fsck runs as a user; nothing is converted"
+    )]
     pub fn as_user(mut self, user: u32) -> Self {
         self.user = Some(user);
         self
@@ -152,7 +164,7 @@ impl<'a> Run<'a> {
             self.lab.command(binary)
         };
         command
-            .args(["--state-dir".into(), self.lab.file("state")])
+            .args(["--state-dir".into(), self.lab.file(self.state)])
             .args(if self.json {
                 &["--format", "json"][..]
             } else {

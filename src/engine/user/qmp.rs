@@ -20,8 +20,8 @@ pub enum QmpError {
     #[error("the storage daemon sent an answer that is not QMP: {0}")]
     NotQmp(String),
     /// The system failed.
-    #[error("talking to the storage daemon")]
-    System(#[from] std::io::Error),
+    #[error("talking to the storage daemon: {0}")]
+    System(std::io::Error),
 }
 
 /// One message of the daemon.
@@ -100,8 +100,9 @@ impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin> Qmp<R, W> {
         // In one piece: the daemon acts on a whole object, and after `quit` takes no newline.
         self.writer
             .write_all(format!("{line}\n").as_bytes())
-            .await?;
-        self.writer.flush().await?;
+            .await
+            .map_err(QmpError::System)?;
+        self.writer.flush().await.map_err(QmpError::System)?;
         loop {
             match self.receive().await? {
                 Message::Return(value) => return Ok(value),
@@ -142,7 +143,8 @@ impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin> Qmp<R, W> {
         let count = (&mut self.reader)
             .take(LONGEST_MESSAGE)
             .read_until(b'\n', &mut line)
-            .await?;
+            .await
+            .map_err(QmpError::System)?;
         if count == 0 {
             return Err(QmpError::Ended);
         }

@@ -240,7 +240,7 @@ fn spans(table: &Table, size: SectorSize, notes: &mut Notes) -> Vec<Span> {
             continue;
         }
         if first > last {
-            notes.add(format!(
+            notes.add_lost(format!(
                 "partition {number} ends at sector {last}, before its beginning at sector \
                  {first}, and is left out"
             ));
@@ -250,7 +250,7 @@ fn spans(table: &Table, size: SectorSize, notes: &mut Notes) -> Vec<Span> {
             .checked_add(1)
             .and_then(|end| Sectors::new(end).to_bytes(size));
         let (Some(start), Some(end)) = (Sectors::new(first).to_bytes(size), end) else {
-            notes.add(format!(
+            notes.add_lost(format!(
                 "partition {number} lies at sectors {first} to {last}, where no disk reaches, and \
                  is left out"
             ));

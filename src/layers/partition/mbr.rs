@@ -205,27 +205,27 @@ impl Chain<'_> {
         loop {
             let place = format!("in the chain of extended partition {extended}, at sector {here}");
             if !seen.insert(here) {
-                notes.add(format!(
+                notes.add_lost(format!(
                     "{place}: the chain comes back to a record it has been at; partitions after \
                      it are not seen"
                 ));
                 return Ok(());
             }
             if seen.len() > MAX_CHAIN {
-                notes.add(format!(
+                notes.add_lost(format!(
                     "{place}: the chain has more than {MAX_CHAIN} records; partitions after them \
                      are not seen"
                 ));
                 return Ok(());
             }
             let Some(sector) = self.record(here)? else {
-                notes.add(format!(
+                notes.add_lost(format!(
                     "{place}: the chain leaves the disk; partitions after it are not seen"
                 ));
                 return Ok(());
             };
             let Some(entries) = entries(&sector) else {
-                notes.add(format!(
+                notes.add_lost(format!(
                     "{place}: there is no boot record; partitions after it are not seen"
                 ));
                 return Ok(());

@@ -12,6 +12,8 @@ const MAX_NOTES: usize = 32;
 pub(super) struct Notes {
     kept: Vec<String>,
     more: usize,
+    /// A partition could not be seen, or only its name.
+    lost: bool,
 }
 
 impl Notes {
@@ -22,6 +24,17 @@ impl Notes {
         } else {
             self.more = self.more.saturating_add(1);
         }
+    }
+
+    /// As [`Notes::add`], where a partition that there may be is not among those found.
+    pub(super) fn add_lost(&mut self, note: String) {
+        self.lost = true;
+        self.add(note);
+    }
+
+    /// Whether there may be partitions that were not found.
+    pub(super) const fn any_lost(&self) -> bool {
+        self.lost
     }
 
     /// All that were kept, and how many were not.
@@ -60,7 +73,7 @@ pub(super) fn place(spans: Vec<Span>, disk: Bytes, notes: &mut Notes) -> Vec<Par
     for span in spans {
         let number = span.number;
         if span.start >= disk {
-            notes.add(format!(
+            notes.add_lost(format!(
                 "partition {number} begins at byte {}, past the end of the disk of {} bytes, and \
                  is left out",
                 span.start.get(),

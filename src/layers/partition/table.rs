@@ -32,6 +32,8 @@ pub struct PartitionTable {
     pub sector_size: SectorSize,
     /// Its partitions in the order of their numbers, without an MBR's extended ones.
     pub partitions: Vec<Partition>,
+    /// There may be partitions that are not among these; the notes tell why.
+    pub incomplete: bool,
     /// What is wrong with it, as far as the partitions are usable all the same.
     pub notes: Vec<String>,
 }
@@ -106,6 +108,7 @@ pub fn read(
         scheme: table.scheme,
         sector_size,
         partitions,
+        incomplete: table.notes.any_lost(),
         notes: table.notes.into_vec(),
     }))
 }

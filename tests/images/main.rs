@@ -1,0 +1,14 @@
+//! Real images, from the file to the verdict: every format, every layer, every checker. The
+//! checkers alone, on the bare bytes, are the truth that is compared with.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod filesystems;
+mod formats;
+mod layers;
