@@ -22,7 +22,7 @@ demo: ## make a damaged sample guest and check, repair and re-check it
 	@tests/demo/run
 
 test: ## format, lints and tests
-	tests/install-tools build run test
+	tests/install-tools build run test bench-vm
 	@$(MAKE) --no-print-directory lint
 	cargo test --locked
 

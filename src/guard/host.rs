@@ -31,9 +31,10 @@ pub fn claim(chain: &Chain) -> Result<HostClaim, String> {
     let data = data.map(|file| (&file.path, file.kind, file.identity));
     let mut claim = HostClaim::default();
     for (path, kind, identity) in top.chain(data) {
-        match kind {
-            Kind::BlockDevice => claim.devices.extend(exclusive(path)?),
-            Kind::File => refuse_looped(path, identity)?,
+        // A loop device does not hold what lies under it, whether file or device.
+        refuse_looped(path, identity)?;
+        if kind == Kind::BlockDevice {
+            claim.devices.extend(exclusive(path)?);
         }
     }
     Ok(claim)
@@ -54,7 +55,11 @@ fn exclusive(path: &Path) -> Result<Option<File>, String> {
 }
 
 fn refuse_looped(path: &Path, image: Identity) -> Result<(), String> {
-    match looped().find(|(_, backing)| is_same(backing, image)) {
+    let family = family(image);
+    let is_ours = |file: &Path| {
+        identity::identify(file).is_ok_and(|(identity, _)| family.contains(&identity))
+    };
+    match looped().find(|(_, backing)| is_ours(backing)) {
         Some((device, _)) => Err(format!(
             "{} is in use by this host: the loop device {device} lies over it; \
              losetup -d {device} detaches it when nothing uses it",
@@ -64,8 +69,30 @@ fn refuse_looped(path: &Path, image: Identity) -> Result<(), String> {
     }
 }
 
-fn is_same(path: &Path, image: Identity) -> bool {
-    identity::identify(path).is_ok_and(|(identity, _)| identity == image)
+/// What shares bytes with an image: itself, and for a device its partitions and the disk it is a
+/// partition of (sysfs: `/sys/dev/block/MAJOR:MINOR`).
+fn family(image: Identity) -> Vec<Identity> {
+    let mut family = vec![image];
+    if let Identity::BlockDevice { number } = image {
+        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+        let folder = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let inside = entries.map(|entry| entry.path());
+        let partitions = inside.filter(|inner| inner.join("partition").exists());
+        family.extend(partitions.filter_map(|partition| device_number(&partition)));
+        if folder.join("partition").exists() {
+            family.extend(device_number(&folder.join("..")));
+        }
+    }
+    family
+}
+
+/// `MAJOR:MINOR` in the `dev` file of a device's folder in sysfs.
+fn device_number(folder: &Path) -> Option<Identity> {
+    let text = std::fs::read_to_string(folder.join("dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    let number = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
+    Some(Identity::BlockDevice { number })
 }
 
 /// The loop devices and the files behind them (Documentation/ABI/testing/sysfs-block-loop of
