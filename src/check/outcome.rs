@@ -149,6 +149,11 @@ pub trait Observer {
     /// Takes notice of an event.
     fn notice(&self, event: &Event<'_>);
 
+    /// Whether it is to be told how far each checker has come. Asking costs the checker time.
+    fn wants_progress(&self) -> bool {
+        false
+    }
+
     /// Makes room on the terminal for a checker that talks to the user itself.
     fn step_aside(&self) {}
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::check::checker::{Checker, Judgement, Mode};
-use crate::check::outcome::{Event, LayerResult, Observer, Verdict};
+use crate::check::outcome::{Event, LayerResult, Observer, Progress, Verdict};
 use crate::check::patterns;
 use crate::cmd::watch::{self, Finished, ProgressSource};
 use crate::interrupt::Interrupt;
@@ -37,11 +37,15 @@ pub async fn check(
         if step.progress == ProgressSource::Terminal {
             observer.step_aside();
         }
-        let advanced = |progress| {
+        let mut tell = |progress| {
             observer.notice(&Event::CheckAdvanced {
                 path: subject.layer,
                 progress,
             });
+        };
+        let advanced: Option<&mut dyn FnMut(Progress)> = match observer.wants_progress() {
+            true => Some(&mut tell),
+            false => None,
         };
         match watch::run(&step.invocation, step.progress, interrupt, advanced).await {
             Ok(finished) => done.push(finished),

@@ -5,7 +5,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::check::outcome::Progress;
@@ -14,8 +13,12 @@ use crate::cmd::tool::{CmdError, Invocation};
 use crate::interrupt::Interrupt;
 use crate::units::Bytes;
 
-/// How often a checker that says nothing is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often a checker is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Room for the lines of e2fsck between two looks, in bytes; the most an unprivileged user gets
+/// (`/proc/sys/fs/pipe-max-size`).
+const PIPE_SIZE: usize = 1024 * 1024;
 
 /// How a checker tells of its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub struct Finished {
     pub interrupted: bool,
 }
 
-/// Runs a checker to its end.
+/// Runs a checker to its end. Where nobody wants to know how far it has come, it is not asked.
 ///
 /// # Errors
 /// When it is missing or cannot be started.
@@ -49,7 +52,7 @@ pub async fn run(
     invocation: &Invocation,
     source: ProgressSource,
     interrupt: &mut Interrupt,
-    mut advanced: impl FnMut(Progress),
+    mut advanced: Option<&mut dyn FnMut(Progress)>,
 ) -> Result<Finished, CmdError> {
     let tool = invocation.tool.name;
     let system = |source| CmdError::System { tool, source };
@@ -59,29 +62,30 @@ pub async fn run(
     }
     let mut command = invocation.command()?;
     let lines = match source {
-        ProgressSource::PassLines => Some(pass_lines(&mut command).map_err(system)?),
+        ProgressSource::PassLines if advanced.is_some() => {
+            Some(PassLines::ask(&mut command).map_err(system)?)
+        }
         _ => None,
     };
     let output = child::merged_output(&mut command).map_err(system)?;
     let mut running = command.spawn().map_err(system)?;
     // The command holds the writing ends of the pipes; only the child may.
     drop(command);
+    let mut lines = lines.map(PassLines::begin);
     let output = tokio::spawn(child::read_bounded(output));
-    let mut lines = lines.map(|(reader, writer)| {
-        drop(writer);
-        BufReader::new(reader).lines()
-    });
     let mut look = tokio::time::interval(LOOK);
     let (status, interrupted) = loop {
         tokio::select! {
             ended = running.wait() => break (ended, false),
             () = interrupt.raised() => break (child::stop(&mut running).await, true),
-            line = next_line(&mut lines) => match line {
-                Some(line) => if let Some(progress) = pass_progress(&line) { advanced(progress) },
-                None => lines = None,
-            },
-            _ = look.tick(), if source == ProgressSource::BytesRead => {
-                if let Some(progress) = bytes_read(&running) { advanced(progress) }
+            _ = look.tick(), if advanced.is_some() => {
+                let progress = match &mut lines {
+                    Some(lines) => lines.latest(),
+                    None => bytes_read(&running),
+                };
+                if let (Some(progress), Some(advanced)) = (progress, &mut advanced) {
+                    advanced(progress);
+                }
             }
         }
     };
@@ -114,23 +118,55 @@ async fn at_the_terminal(invocation: &Invocation, begun: Instant) -> Result<Fini
     })
 }
 
-type Pipe = tokio::net::unix::pipe::Receiver;
-
-/// Gives the command a pipe for its progress. The writing end stays open across exec under its
-/// own number; it is closed here as soon as the child runs.
-fn pass_lines(command: &mut Command) -> std::io::Result<(Pipe, OwnedFd)> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty())?;
-    command
-        .arg("-C")
-        .arg(OsString::from(writer.as_raw_fd().to_string()));
-    Ok((child::receiver(reader)?, writer))
+/// The pipe that e2fsck tells its progress through. It writes a line for every block group and
+/// every block of a directory, so the pipe is emptied now and then, not line by line: waking up
+/// for each would slow e2fsck down.
+struct PassLines {
+    reader: tokio::net::unix::pipe::Receiver,
+    writer: Option<OwnedFd>,
+    /// What was read of a line that has not ended yet.
+    rest: Vec<u8>,
 }
 
-async fn next_line(lines: &mut Option<tokio::io::Lines<BufReader<Pipe>>>) -> Option<String> {
-    match lines {
-        Some(lines) => lines.next_line().await.unwrap_or_default(),
-        None => std::future::pending().await,
+impl PassLines {
+    /// Tells the command to use it. The writing end stays open across exec under its own number.
+    fn ask(command: &mut Command) -> std::io::Result<Self> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty())?;
+        // With less room e2fsck only waits now and then.
+        let _as_it_was = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_SIZE);
+        command
+            .arg("-C")
+            .arg(OsString::from(writer.as_raw_fd().to_string()));
+        Ok(Self {
+            reader: child::receiver(reader)?,
+            writer: Some(writer),
+            rest: Vec::new(),
+        })
+    }
+
+    /// The child runs and has the writing end; ours is closed.
+    fn begin(mut self) -> Self {
+        self.writer = None;
+        self
+    }
+
+    /// The newest whole line since the last look.
+    fn latest(&mut self) -> Option<Progress> {
+        let mut buffer = [0; 64 * 1024];
+        let mut newest = None;
+        while let Ok(count @ 1..) = self.reader.try_read(&mut buffer) {
+            self.rest.extend(buffer.iter().take(count));
+            let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else {
+                continue;
+            };
+            let whole: Vec<u8> = self.rest.drain(..=end).collect();
+            let line = whole.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
+            newest = line
+                .and_then(|line| pass_progress(&String::from_utf8_lossy(line)))
+                .or(newest);
+        }
+        newest
     }
 }
 

@@ -148,6 +148,10 @@ impl Bars {
 }
 
 impl Observer for Bars {
+    fn wants_progress(&self) -> bool {
+        true
+    }
+
     fn notice(&self, event: &Event<'_>) {
         let mut state = locked(&self.state);
         match *event {
