@@ -81,10 +81,13 @@ fn verdict(code: i32, output: &str) -> Verdict {
         return Verdict::ErrorsLeft;
     }
     if code & !(bits::CORRECTED | bits::REBOOT) != 0 {
-        return Verdict::Failed(format!(
-            "e2fsck ended with exit status {code}{}",
-            tail(output)
-        ));
+        return Verdict::Failed(match patterns::has_no_superblock(output) {
+            true => format!(
+                "e2fsck (exit status {code}) finds no superblock it can use; on a copy of the \
+                 disk, try a backup superblock: e2fsck -b 32768"
+            ),
+            false => format!("e2fsck ended with exit status {code}{}", tail(output)),
+        });
     }
     Verdict::Corrected
 }
