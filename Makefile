@@ -24,7 +24,8 @@ demo: ## make a damaged sample guest and check, repair and re-check it
 test: ## format, lints and tests
 	tests/install-tools build run test bench-vm
 	@$(MAKE) --no-print-directory lint
-	cargo test --locked
+	cargo build --release --locked
+	VIRT_FSCK_BINARY=$(VIRT_FSCK) cargo test --locked
 
 bench: ## measure against the bare checkers (needs 12 GB of disk and some minutes)
 	tests/install-tools build run bench
@@ -42,9 +43,10 @@ corpus-xml:
 
 corpus-e2fsprogs:
 	tests/install-tools build run corpus
+	cargo build --release --locked
 	tests/corpus/fetch e2fsprogs $(CORPUS)
-	VIRT_FSCK_CORPUS=$(CORPUS)/e2fsprogs \
-		cargo test --release --locked --test corpus_ext -- --ignored --nocapture
+	VIRT_FSCK_BINARY=$(VIRT_FSCK) VIRT_FSCK_CORPUS=$(CORPUS)/e2fsprogs \
+		cargo test --locked --test corpus_ext -- --ignored --nocapture
 
 fmt: ## format the source
 	cargo fmt

@@ -2,6 +2,9 @@
 //! `tests/bench-vm/run` boots once for all of them.
 #![expect(clippy::print_stderr, reason = "what the scenarios say")]
 
+#[path = "support/binary.rs"]
+mod binary;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -40,7 +43,7 @@ fn every_scenario_passes_and_leaves_the_host_as_it_was() {
         .args(["--verbose", "--timeout", &LIMIT.to_string()])
         .args(["--disk", "2G"])
         .arg(bench().join("suite"))
-        .arg(env!("CARGO_BIN_EXE_virt-fsck"))
+        .arg(binary::virt_fsck())
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::lab::{Lab, is_root};
 
 fn help() -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_virt-fsck"))
+    let output = Command::new(support::binary::virt_fsck())
         .arg("--help")
         .output()
         .unwrap();
@@ -71,7 +71,7 @@ fn the_manual_has_every_option_and_no_other() {
 
 #[test]
 fn the_version_is_the_packages() {
-    let output = Command::new(env!("CARGO_BIN_EXE_virt-fsck"))
+    let output = Command::new(support::binary::virt_fsck())
         .arg("--version")
         .output()
         .unwrap();

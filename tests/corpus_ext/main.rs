@@ -13,6 +13,8 @@
     reason = "a test may panic, and this one reports figures"
 )]
 
+#[path = "../support/binary.rs"]
+mod binary;
 #[path = "../lvm/lab.rs"]
 #[expect(dead_code, reason = "made for more than this test needs")]
 mod lab;

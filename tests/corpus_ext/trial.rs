@@ -83,7 +83,7 @@ impl Trial {
 
         std::fs::write(file("disk"), &disk).unwrap();
         convert("raw", &file("disk"), "qcow2", &file("disk.qcow2"));
-        let mut virt_fsck = Command::new(env!("CARGO_BIN_EXE_virt-fsck"));
+        let mut virt_fsck = Command::new(crate::binary::virt_fsck());
         virt_fsck
             .args(["-y", "--format", "json", "--image-format", "qcow2"])
             .arg("--add")

@@ -8,6 +8,7 @@
     reason = "helpers of tests"
 )]
 
+pub mod binary;
 pub mod disks;
 pub mod lab;
 pub mod outcome;

@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
     }
 
     pub fn start(self) -> Running<'a> {
-        let binary = env!("CARGO_BIN_EXE_virt-fsck");
+        let binary = super::binary::virt_fsck();
         let run = self.lab.file("run");
         let mut command = if rustix::process::geteuid().is_root() {
             let mut script = format!(
@@ -157,11 +157,11 @@ impl<'a> Run<'a> {
                 script += &format!("exec {program}\n");
             }
             let mut command = self.lab.command("unshare");
-            command.args(["--mount", "bash", "-c", &script, "bash", binary]);
+            command.args(["--mount", "bash", "-c", &script, "bash", &binary]);
             command
         } else {
             assert!(self.before.is_empty() && self.user.is_none(), "needs root");
-            self.lab.command(binary)
+            self.lab.command(&binary)
         };
         command
             .args(["--state-dir".into(), self.lab.file(self.state)])
