@@ -1,8 +1,9 @@
 //! A host that lacks something, or whose images somebody else uses.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 
-use crate::support::lab::{Lab, Mount, is_root};
+use crate::support::lab::{Lab, Loop, Mount, is_root};
 use crate::support::run::Helper;
 
 #[test]
@@ -139,6 +140,38 @@ fn an_image_that_another_process_writes() {
         lab.look(&format!("-n -a {name} --image-format {format}"))
             .is(4, &[("sda", "errors-left")]);
     }
+}
+
+/// The host's own use: QEMU's locks know nothing of it.
+#[test]
+fn an_image_that_the_host_itself_uses() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.damaged_ext4("bad.img");
+    lab.sh("cp bad.img other.img; ln bad.img another-name");
+    let looped = Loop::attach(&lab, "", "bad.img");
+    for mode in ["-n", "-y", "--list"] {
+        for name in ["bad.img", "another-name"] {
+            lab.look(&format!("{mode} -a {name} --image-format raw"))
+                .is(64, &[("sda", "refused")])
+                .says("sda", &[name, "in use by this host", &looped.device]);
+        }
+    }
+    let claimed_device = Loop::attach(&lab, "", "other.img");
+    // As mount(2), swapon(2) and device-mapper do: O_EXCL.
+    let claimed = std::fs::File::options()
+        .read(true)
+        .custom_flags(i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap())
+        .open(&claimed_device.device)
+        .unwrap();
+    lab.look(&format!("-y -a {}", claimed_device.device))
+        .is(64, &[("sda", "refused")])
+        .says("sda", &[&claimed_device.device, "lsblk"]);
+    drop(claimed);
+    lab.look(&format!("-n -a {}", claimed_device.device))
+        .is(4, &[("sda", "errors-left")]);
 }
 
 #[test]
