@@ -77,14 +77,10 @@ impl Plan<'_> {
                 let Some(Some(disk)) = self.disks.get(extent.image.0) else {
                     return;
                 };
-                let changes_nothing = self.mode == Mode::Check || layer.read_only || disk.read_only;
-                let mode = match changes_nothing {
-                    true => Mode::Check,
-                    false => self.mode,
-                };
+                let mode = self.mode.on(layer.read_only || disk.read_only);
                 self.lines
                     .push(format!("# {} ({})", layer.path, filesystem.kind.name()));
-                let mount_point = self.show(layer, *disk, extent, changes_nothing);
+                let mount_point = self.show(layer, *disk, extent, mode);
                 for step in checker.steps(filesystem, mode, &mount_point) {
                     let when = match step.when {
                         "" => String::new(),
@@ -104,14 +100,11 @@ impl Plan<'_> {
         layer: &Layer,
         disk: PlannedDisk<'_>,
         extent: Extent,
-        changes_nothing: bool,
+        mode: Mode,
     ) -> PathBuf {
         self.shown += 1;
         let image = extent.image;
-        let access = match self.mode == Mode::Check || disk.read_only {
-            true => Access::ReadOnly,
-            false => Access::Write,
-        };
+        let access = Access::of(self.mode.on(disk.read_only).writes());
         let mut daemon = Invocation::new(Tool::STORAGE_DAEMON, ["--daemonize", "--pidfile"]);
         daemon.arguments.push(self.pid_file().into());
         let mut option = |option: &str, value: &serde_json::Value| {
@@ -122,7 +115,7 @@ impl Plan<'_> {
             option("--blockdev", &node);
         }
         let mut below = NodeName::disk(image);
-        if changes_nothing {
+        if !mode.writes() {
             let file = names::overlay_file(&self.state_folder, image);
             if !self.overlaid.contains(&image) {
                 self.overlaid.push(image);

@@ -23,7 +23,7 @@ use crate::layers::extent::{Extent, ImageIndex};
 use crate::layers::filesystem::Filesystem;
 use crate::layers::peel::{self, OpenDisk};
 use crate::layers::tree::Layer;
-use crate::reach::chain::{self, Chain};
+use crate::reach::chain::Chain;
 use crate::reach::disk::reach;
 use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::select::Selection;
@@ -328,11 +328,7 @@ impl Run<'_> {
     }
 
     const fn access(&self, disk: &Disk) -> Access {
-        if self.options.action.writes() && !disk.read_only {
-            Access::Write
-        } else {
-            Access::ReadOnly
-        }
+        Access::of(self.options.action.writes() && !disk.read_only)
     }
 
     fn complain_of_unknown_names(
@@ -398,7 +394,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Shows one filesystem, checks it, takes it back.
+    /// Checks one filesystem, and tells who watches.
     async fn check_one(
         &mut self,
         session: &mut Session,
@@ -406,29 +402,38 @@ impl Run<'_> {
         mode: Mode,
     ) -> LayerResult {
         let path = &task.layer.path;
-        let (mode, writes) = match mode {
-            Mode::Check => (mode, Writes::ToAnOverlay),
-            _ if task.read_only => (Mode::Check, Writes::ToAnOverlay),
-            _ => (mode, Writes::ToTheDisk),
-        };
         self.observer.notice(&Event::CheckStarted {
             path,
             kind: task.filesystem.kind.name(),
             size: task.layer.size(),
         });
-        let shown = match session
+        let result = self.check_shown(session, task, mode).await;
+        self.observer.notice(&Event::CheckFinished {
+            path,
+            result: &result,
+        });
+        result
+    }
+
+    /// Shows a filesystem, checks it, takes it back.
+    async fn check_shown(
+        &mut self,
+        session: &mut Session,
+        task: &Task<'_>,
+        mode: Mode,
+    ) -> LayerResult {
+        let path = &task.layer.path;
+        let mode = mode.on(task.read_only);
+        let writes = match mode.writes() {
+            true => Writes::ToTheDisk,
+            false => Writes::ToAnOverlay,
+        };
+        let shown = session
             .show(path, task.extent, task.disk_size, writes)
-            .await
-        {
+            .await;
+        let shown = match shown {
             Ok(shown) => shown,
-            Err(error) => {
-                let result = LayerResult::without_checker(not_opened(&error));
-                self.observer.notice(&Event::CheckFinished {
-                    path,
-                    result: &result,
-                });
-                return result;
-            }
+            Err(error) => return LayerResult::without_checker(not_opened(&error)),
         };
         let subject = Subject {
             layer: path,
@@ -451,10 +456,6 @@ impl Run<'_> {
                 .notes
                 .push("it is read-only for the guest, so it was only checked".to_owned());
         }
-        self.observer.notice(&Event::CheckFinished {
-            path,
-            result: &result,
-        });
         result
     }
 
@@ -518,7 +519,7 @@ fn disk_report(reached: &Reached<'_>) -> DiskReport {
     DiskReport {
         target: disk.target.clone(),
         source: disk.image.source.as_ref().map(ToString::to_string),
-        format: chain::driver_name(&disk.image.format).to_owned(),
+        format: disk.image.format.name().to_owned(),
         size: None,
         notes,
         content: DiskContent::NotOpened(match &reached.chain {

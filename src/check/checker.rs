@@ -23,6 +23,12 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// What it comes to where the guest itself may not write.
+    #[must_use]
+    pub const fn on(self, read_only: bool) -> Self {
+        if read_only { Self::Check } else { self }
+    }
+
     /// Whether repairs go to the disk.
     pub const fn writes(self) -> bool {
         !matches!(self, Self::Check)

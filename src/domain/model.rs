@@ -191,6 +191,38 @@ pub enum Format {
     Other(String),
 }
 
+impl Format {
+    /// The formats that can be opened, by the names libvirt and QEMU give them.
+    const NAMED: [(&'static str, Self); 8] = [
+        ("raw", Self::Raw),
+        ("qcow2", Self::Qcow2),
+        ("qcow", Self::Qcow),
+        ("qed", Self::Qed),
+        ("vmdk", Self::Vmdk),
+        ("vdi", Self::Vdi),
+        ("vhdx", Self::Vhdx),
+        ("vpc", Self::Vpc),
+    ];
+
+    /// The format of this name.
+    pub fn named(name: &str) -> Self {
+        let known = Self::NAMED.iter().find(|(known, _)| *known == name);
+        known.map_or_else(
+            || Self::Other(name.to_owned()),
+            |(_, format)| format.clone(),
+        )
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        if let Self::Other(name) = self {
+            return name;
+        }
+        let known = Self::NAMED.iter().find(|(_, format)| format == self);
+        known.map_or("unknown", |(name, _)| name)
+    }
+}
+
 /// A part of a source, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {

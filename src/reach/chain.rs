@@ -6,11 +6,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use crate::cmd::{CmdError, Invocation, Tool};
 use crate::domain::model::{Backing, BackingImage, Disk, Format, Image, Slice, Source};
 use crate::reach::identity::{self, Identity, IdentityError, Kind};
+use crate::reach::information::ImageInformation;
 
 /// The longest chain that is followed; libvirt stops at 200 (src/storage_file, since 10.1).
 const LONGEST_CHAIN: usize = 200;
@@ -102,35 +101,6 @@ pub enum ChainError {
     /// The chain does not end.
     #[error("the backing chain of {0} is longer than {LONGEST_CHAIN} images, or a loop")]
     TooLong(String),
-}
-
-/// What `qemu-img info --output=json` says of one image.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct ImageInfo {
-    filename: String,
-    format: String,
-    backing_filename: Option<String>,
-    full_backing_filename: Option<String>,
-    backing_filename_format: Option<String>,
-    #[serde(default)]
-    encrypted: bool,
-    format_specific: Option<FormatSpecific>,
-}
-
-#[derive(Debug, Deserialize)]
-struct FormatSpecific {
-    data: serde_json::Value,
-}
-
-impl ImageInfo {
-    fn data_file(&self) -> Option<&str> {
-        self.format_specific
-            .as_ref()?
-            .data
-            .get("data-file")?
-            .as_str()
-    }
 }
 
 /// Follows the chain of a disk's image.
@@ -257,7 +227,7 @@ async fn recorded(top: Link) -> Result<Vec<Link>, ChainError> {
     )
     .capture()
     .await?;
-    let infos: Vec<ImageInfo> =
+    let infos: Vec<ImageInformation> =
         serde_json::from_slice(&information.stdout).map_err(|cause| ChainError::Answer {
             path: shown.clone(),
             cause,
@@ -275,7 +245,7 @@ fn image_options(link: &Link) -> OsString {
         Kind::File => "file",
         Kind::BlockDevice => "host_device",
     };
-    let format = driver_name(&link.format);
+    let format = link.format.name();
     let path = escape(&link.path);
     match link.slice {
         None => format!("driver={format},file.driver={driver},file.filename={path}").into(),
@@ -289,39 +259,18 @@ fn image_options(link: &Link) -> OsString {
     }
 }
 
-/// QEMU's name for a format.
-pub fn driver_name(format: &Format) -> &str {
-    match format {
-        Format::Raw => "raw",
-        Format::Qcow2 => "qcow2",
-        Format::Qcow => "qcow",
-        Format::Qed => "qed",
-        Format::Vmdk => "vmdk",
-        Format::Vdi => "vdi",
-        Format::Vhdx => "vhdx",
-        Format::Vpc => "vpc",
-        Format::Other(name) => name,
-    }
-}
-
-/// The format that QEMU or libvirt call by this name.
+/// The format that a header or qemu-img calls by this name; QEMU's names for files and devices
+/// stand for what lies in them as it is.
 pub fn format_named(name: &str) -> Format {
     match name {
-        "raw" | "host_device" | "file" => Format::Raw,
-        "qcow2" => Format::Qcow2,
-        "qcow" => Format::Qcow,
-        "qed" => Format::Qed,
-        "vmdk" => Format::Vmdk,
-        "vdi" => Format::Vdi,
-        "vhdx" => Format::Vhdx,
-        "vpc" => Format::Vpc,
-        other => Format::Other(other.to_owned()),
+        "host_device" | "file" => Format::Raw,
+        other => Format::named(other),
     }
 }
 
 /// What the headers tell, checked: each backing file is local and its format is recorded, or is
 /// raw anyway (what libvirt accepts too: src/storage_file/storage_source.c).
-fn links(top: &Link, infos: &[ImageInfo]) -> Result<Vec<Link>, ChainError> {
+fn links(top: &Link, infos: &[ImageInformation]) -> Result<Vec<Link>, ChainError> {
     let mut links: Vec<Link> = Vec::new();
     for (position, info) in infos.iter().enumerate() {
         if info.encrypted {
@@ -348,7 +297,7 @@ fn links(top: &Link, infos: &[ImageInfo]) -> Result<Vec<Link>, ChainError> {
     Ok(links)
 }
 
-fn below(above: &ImageInfo, info: &ImageInfo) -> Result<Link, ChainError> {
+fn below(above: &ImageInformation, info: &ImageInformation) -> Result<Link, ChainError> {
     let name = above
         .full_backing_filename
         .as_ref()
@@ -390,7 +339,7 @@ fn beside(image: &Path, file: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn info(json: &str) -> ImageInfo {
+    fn info(json: &str) -> ImageInformation {
         serde_json::from_str(json).unwrap()
     }
 

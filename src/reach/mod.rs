@@ -3,4 +3,5 @@
 pub mod chain;
 pub mod disk;
 pub mod identity;
+mod information;
 pub mod probe;

@@ -2,21 +2,12 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-
 use crate::cause;
 use crate::cmd::{Invocation, Tool};
 use crate::domain::model::Format;
 use crate::reach::chain;
 use crate::reach::identity::{self, Kind};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Probed {
-    format: String,
-    backing_filename: Option<String>,
-    format_specific: Option<serde_json::Value>,
-}
+use crate::reach::information::ImageInformation;
 
 /// Tells the format of the image at an absolute path: a block device is raw; a file is probed by
 /// QEMU, but a probed format is not trusted to name other files, because a guest can write any
@@ -35,15 +26,9 @@ pub async fn format(path: &Path) -> Result<Format, String> {
         .capture()
         .await
         .map_err(|error| cause::sentence(&error))?;
-    let probed: Probed = serde_json::from_slice(&captured.stdout)
+    let probed: ImageInformation = serde_json::from_slice(&captured.stdout)
         .map_err(|error| format!("qemu-img info {}: {error}", path.display()))?;
-    let names_others = probed.backing_filename.is_some()
-        || probed
-            .format_specific
-            .as_ref()
-            .and_then(|specific| specific.get("data")?.get("data-file"))
-            .is_some();
-    if names_others {
+    if probed.names_other_files() {
         return Err(format!(
             "{} looks like {format} and names another file; if you trust it, give \
              --image-format {format}",

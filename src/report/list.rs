@@ -12,21 +12,13 @@ use crate::report::words;
 const PIECES: usize = 8;
 
 const COLUMNS: [Column; 6] = [
-    column("NAME", false, 44),
-    column("TYPE", false, 30),
-    column("LABEL", false, 34),
-    column("UUID", false, 40),
-    column("AT BYTE", true, 24),
-    column("SIZE", true, 12),
+    Column::new("NAME", false, 44),
+    Column::new("TYPE", false, 30),
+    Column::new("LABEL", false, 34),
+    Column::new("UUID", false, 40),
+    Column::new("AT BYTE", true, 24),
+    Column::new("SIZE", true, 12),
 ];
-
-const fn column(title: &'static str, to_the_right: bool, widest: usize) -> Column {
-    Column {
-        title,
-        to_the_right,
-        widest,
-    }
-}
 
 /// One domain's layers, as lines of text.
 pub fn render(report: &DomainReport, style: Style, clock: &Clock) -> String {
@@ -35,16 +27,9 @@ pub fn render(report: &DomainReport, style: Style, clock: &Clock) -> String {
         style,
         clock,
     };
-    let mut below: Vec<Line> = Vec::new();
-    let reason = report.verdict.as_ref().and_then(|verdict| verdict.reason());
-    below.extend(reason.map(|reason| vec![Span::plain(reason)]));
-    below.extend(report.notes.iter().map(|note| words::note(note)));
-    if report.disks.is_empty() && report.verdict.is_none() {
-        below.push(vec![Span::new(Paint::Dim, "no disks")]);
-    }
     Outline {
         headline: words::headline(report),
-        below,
+        below: words::below_headline(report),
         columns: &COLUMNS,
         headings: true,
         entries: report.disks.iter().map(|disk| lister.disk(disk)).collect(),
@@ -82,10 +67,7 @@ impl Lister<'_> {
                 }
             }
         };
-        let mut below: Vec<Line> = words::source(disk).into_iter().collect();
-        below.append(&mut entry.below);
-        below.extend(disk.notes.iter().map(|note| words::note(note)));
-        entry.below = below;
+        entry.below = words::below_disk(disk, entry.below);
         entry
     }
 

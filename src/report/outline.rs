@@ -44,6 +44,16 @@ pub(super) struct Column {
     pub widest: usize,
 }
 
+impl Column {
+    pub(super) const fn new(title: &'static str, to_the_right: bool, widest: usize) -> Self {
+        Self {
+            title,
+            to_the_right,
+            widest,
+        }
+    }
+}
+
 /// A row, what is to be said of it, and the entries inside it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {

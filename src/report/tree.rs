@@ -16,22 +16,14 @@ const FIRST_LINES: usize = 15;
 const LAST_LINES: usize = 5;
 
 const COLUMNS: [Column; 7] = [
-    column("NAME", false, 44),
-    column("TYPE", false, 30),
-    column("LABEL", false, 34),
-    column("AT", true, 20),
-    column("SIZE", true, 12),
-    column("VERDICT", false, 16),
-    column("TIME", true, 14),
+    Column::new("NAME", false, 44),
+    Column::new("TYPE", false, 30),
+    Column::new("LABEL", false, 34),
+    Column::new("AT", true, 20),
+    Column::new("SIZE", true, 12),
+    Column::new("VERDICT", false, 16),
+    Column::new("TIME", true, 14),
 ];
-
-const fn column(title: &'static str, to_the_right: bool, widest: usize) -> Column {
-    Column {
-        title,
-        to_the_right,
-        widest,
-    }
-}
 
 /// What was found for one domain, as lines of text. Empty for [`Verbosity::Quiet`] if all is well.
 pub fn render(report: &DomainReport, style: Style, verbosity: Verbosity) -> String {
@@ -49,23 +41,11 @@ pub fn render(report: &DomainReport, style: Style, verbosity: Verbosity) -> Stri
         let duration = format!("  {}", words::duration(report.duration));
         headline.push(Span::new(Paint::Dim, duration));
     }
-    let mut below: Vec<Line> = Vec::new();
-    below.extend(
-        report
-            .verdict
-            .iter()
-            .filter_map(Verdict::reason)
-            .map(sentence),
-    );
-    below.extend(report.notes.iter().map(|note| words::note(note)));
-    if report.disks.is_empty() && report.verdict.is_none() {
-        below.push(vec![Span::new(Paint::Dim, "no disks")]);
-    }
     let mut entries: Vec<Entry> = report.disks.iter().map(|disk| teller.disk(disk)).collect();
     entries.extend(teller.without_a_row());
     Outline {
         headline,
-        below,
+        below: words::below_headline(report),
         columns: &COLUMNS,
         headings: false,
         entries,
@@ -91,10 +71,7 @@ impl Teller<'_> {
             DiskContent::Opened(root) => self.layer(disk, root, None),
             DiskContent::NotOpened(verdict) => self.unopened(disk, verdict),
         };
-        let mut below: Vec<Line> = words::source(disk).into_iter().collect();
-        below.append(&mut entry.below);
-        below.extend(disk.notes.iter().map(|note| words::note(note)));
-        entry.below = below;
+        entry.below = words::below_disk(disk, entry.below);
         entry
     }
 

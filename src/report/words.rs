@@ -126,6 +126,28 @@ pub(super) fn note(note: &str) -> Line {
     vec![Span::plain(format!("note: {note}"))]
 }
 
+/// What stands below a domain's first line: why there are no answers of its disks, and notes.
+pub(super) fn below_headline(report: &DomainReport) -> Vec<Line> {
+    let reason = report.verdict.as_ref().and_then(Verdict::reason);
+    let mut below: Vec<Line> = reason
+        .map(|reason| vec![Span::plain(reason)])
+        .into_iter()
+        .collect();
+    below.extend(report.notes.iter().map(|note| self::note(note)));
+    if report.disks.is_empty() && report.verdict.is_none() {
+        below.push(vec![Span::new(Paint::Dim, "no disks")]);
+    }
+    below
+}
+
+/// What stands below a disk's row: where it is, what is to be said of its layers, its notes.
+pub(super) fn below_disk(disk: &DiskReport, of_layers: Vec<Line>) -> Vec<Line> {
+    let mut below: Vec<Line> = source(disk).into_iter().collect();
+    below.extend(of_layers);
+    below.extend(disk.notes.iter().map(|note| self::note(note)));
+    below
+}
+
 /// The first line for a domain: `vm1  qemu:///system`.
 pub(super) fn headline(report: &DomainReport) -> Line {
     let mut line = vec![

@@ -161,15 +161,8 @@ fn image(
 fn format(name: Option<&str>) -> Format {
     match name {
         // Xen's name for raw images opened asynchronously.
-        None | Some("raw" | "aio") => Format::Raw,
-        Some("qcow2") => Format::Qcow2,
-        Some("qcow") => Format::Qcow,
-        Some("qed") => Format::Qed,
-        Some("vmdk") => Format::Vmdk,
-        Some("vdi") => Format::Vdi,
-        Some("vhdx") => Format::Vhdx,
-        Some("vpc") => Format::Vpc,
-        Some(other) => Format::Other(other.to_owned()),
+        None | Some("aio") => Format::Raw,
+        Some(name) => Format::named(name),
     }
 }
 

@@ -18,6 +18,11 @@ pub enum Access {
 }
 
 impl Access {
+    /// For writing, or not.
+    pub const fn of(writes: bool) -> Self {
+        if writes { Self::Write } else { Self::ReadOnly }
+    }
+
     const fn is_read_only(self) -> bool {
         matches!(self, Self::ReadOnly)
     }
@@ -50,7 +55,7 @@ pub fn alone(link: &Link) -> Value {
 
 fn format_node(name: &NodeName, link: &Link, access: Access, under: Option<&NodeName>) -> Value {
     let mut node = json!({
-        "driver": chain::driver_name(&link.format),
+        "driver": link.format.name(),
         "node-name": name,
         "read-only": access.is_read_only(),
         "file": sliced(locked(&link.path, link.kind, access), link.slice, access),
