@@ -17,12 +17,12 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use lab::{Image, Lab, group_in, number};
-use virt_fsck::layers::extent::{Extent, ExtentMap, ImageIndex};
+use virt_fsck::layers::extent::{Extent, ExtentMap, ImageIndex, Striped};
 use virt_fsck::layers::lvm::{AssembledGroup, assemble, read};
 use virt_fsck::layers::read::ReadAt;
 use virt_fsck::units::Bytes;
 
-/// The extents of every linear volume that is no snapshot and has none, as `lvs` and `pvs` tell them.
+/// Where every linear and striped volume lies that is no snapshot and has none, as `lvs` and `pvs` tell them.
 fn extents_by_lvm(lab: &Lab, extent_size: u64) -> Vec<(String, ExtentMap)> {
     let starts: Vec<(usize, u64)> = lab
         .report("pvs -o pv_name,pe_start")
@@ -34,25 +34,41 @@ fn extents_by_lvm(lab: &Lab, extent_size: u64) -> Vec<(String, ExtentMap)> {
         .collect();
     let mut volumes: Vec<(String, ExtentMap)> = Vec::new();
     for row in lab.report(
-        "lvs -o lv_name,lv_attr,segtype,seg_start_pe,seg_size_pe,devices -O lv_name,seg_start_pe",
+        "lvs -o lv_name,lv_attr,segtype,seg_start_pe,seg_size_pe,stripe_size,devices -O lv_name,seg_start_pe",
     ) {
         let attributes = row["lv_attr"].as_str().unwrap();
-        if row["segtype"] != "linear" || attributes.starts_with(['o', 's']) {
+        let is_laid_out = row["segtype"] == "linear" || row["segtype"] == "striped";
+        if !is_laid_out || attributes.starts_with(['o', 's']) {
             continue;
         }
         let name = row["lv_name"].as_str().unwrap();
-        let (device, extent) = row["devices"].as_str().unwrap().split_once('(').unwrap();
-        let disk = lab.disk_of(device);
-        let extent: u64 = extent.trim_end_matches(')').parse().unwrap();
-        let start = starts.iter().find(|(at, _)| *at == disk).unwrap().1;
+        let devices: Vec<_> = row["devices"].as_str().unwrap().split(',').collect();
+        let share = number(&row, "seg_size_pe") / devices.len() as u64;
+        let places: Vec<_> = devices
+            .iter()
+            .map(|place| {
+                let (device, extent) = place.split_once('(').unwrap();
+                let disk = lab.disk_of(device);
+                let extent: u64 = extent.trim_end_matches(')').parse().unwrap();
+                let start = starts.iter().find(|(at, _)| *at == disk).unwrap().1;
+                Extent {
+                    image: ImageIndex(disk),
+                    offset: Bytes::new(start + extent * extent_size),
+                    length: Bytes::new(share * extent_size),
+                }
+            })
+            .collect();
         if volumes.last().is_none_or(|(last, _)| last != name) {
             volumes.push((name.to_owned(), ExtentMap::default()));
         }
-        volumes.last_mut().unwrap().1.push(Extent {
-            image: ImageIndex(disk),
-            offset: Bytes::new(start + extent * extent_size),
-            length: Bytes::new(number(&row, "seg_size_pe") * extent_size),
-        });
+        let map = &mut volumes.last_mut().unwrap().1;
+        match places.as_slice() {
+            [place] => map.push(*place),
+            columns => {
+                let stripe_size = Bytes::new(number(&row, "stripe_size"));
+                map.push_striped(Striped::new(columns, stripe_size).unwrap());
+            }
+        }
     }
     volumes
 }
@@ -115,7 +131,7 @@ fn agree(lab: &Lab, disks: &[usize]) -> AssembledGroup {
             .iter()
             .find(|volume| volume.name == name)
             .unwrap();
-        let first = extents.extents()[0].image.0;
+        let first = extents.places().next().unwrap().image.0;
         assert_eq!(volume.layout, Ok(extents), "{name}");
         assert_eq!(volume.first.map(|at| disks[at]), Some(first), "{name}");
     }
@@ -125,7 +141,8 @@ fn agree(lab: &Lab, disks: &[usize]) -> AssembledGroup {
 fn reason(group: &AssembledGroup, name: &str) -> String {
     let mut volumes = group.logical_volumes.iter();
     let volume = volumes.find(|volume| volume.name == name).unwrap();
-    volume.layout.clone().unwrap_err()
+    let none = volume.layout.as_ref().unwrap_err();
+    none.reason().to_owned()
 }
 
 /// Whether the text in the first metadata area goes on behind the header.
@@ -159,6 +176,8 @@ fn volumes_of_many_segments_on_many_disks() {
         "lvextend -n -l +2 vg.1+x/root @1",
         "lvextend -n -l +4 vg.1+x/root @1",
         "lvcreate -an -Zn -Wn -n st -i 2 -l 8 vg.1+x @0 @1",
+        "lvcreate -an -Zn -Wn -n st3 -i 3 -I 16k -l 9 vg.1+x",
+        "lvextend -n -i 2 -I 32k -l +4 vg.1+x/st3 @1 @0",
         "lvcreate -an -Zn -Wn -n last -l 100%FREE vg.1+x",
         "lvchange -pr vg.1+x/home-1",
     ] {
@@ -166,7 +185,12 @@ fn volumes_of_many_segments_on_many_disks() {
         agree(&lab, &[0, 1, 2]);
     }
     let group = agree(&lab, &[2, 0, 1]);
-    assert_eq!(reason(&group, "st"), "striped over 2 places");
+    let stripes = |name: &str| {
+        let volume = group.logical_volumes.iter().find(|lv| lv.name == name);
+        let layout = volume.unwrap().layout.as_ref().unwrap();
+        layout.places().count()
+    };
+    assert_eq!((stripes("st"), stripes("st3")), (2, 5));
     let read_only: Vec<_> = group
         .logical_volumes
         .iter()
@@ -184,6 +208,7 @@ fn volumes_of_many_segments_on_many_disks() {
     );
     assert_eq!(reason(&group, "root"), missing);
     assert_eq!(reason(&group, "home-1"), missing);
+    assert_eq!(reason(&group, "st"), missing);
 }
 
 #[test]

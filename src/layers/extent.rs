@@ -1,6 +1,12 @@
-//! Where the bytes of a layer lie: ordered segments of the domain's images.
+//! Where the bytes of a layer lie: ordered pieces of the domain's images.
 
 use crate::units::Bytes;
+
+mod runs;
+mod striped;
+
+pub use runs::Runs;
+pub use striped::{MAX_COLUMNS, Striped, StripesFault};
 
 /// Which image of the domain, counted in the order of its disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -18,11 +24,34 @@ pub struct Extent {
     pub length: Bytes,
 }
 
-/// A layer as ordered extents. It says nothing about how it will be realised.
+/// A part of a layer whose bytes lie by one rule.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Piece {
+    /// One after the other.
+    Run(Extent),
+    /// In turns over several places.
+    Striped(Striped),
+}
+
+impl Piece {
+    /// How many bytes it has.
+    pub fn length(&self) -> Bytes {
+        match self {
+            Self::Run(extent) => extent.length,
+            Self::Striped(striped) => striped.length(),
+        }
+    }
+}
+
+/// A layer as ordered pieces. It says nothing about how it will be realised.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(transparent)]
 pub struct ExtentMap {
-    extents: Vec<Extent>,
+    pieces: Vec<Piece>,
+    /// Where each piece ends, in bytes of the layer.
+    #[serde(skip)]
+    ends: Vec<Bytes>,
 }
 
 /// A part was asked for that the layer does not have.
@@ -37,6 +66,17 @@ pub struct OutOfRange {
     pub size: Bytes,
 }
 
+impl OutOfRange {
+    fn check(self) -> Result<(), Self> {
+        let end = self.offset.checked_add(self.length);
+        if end.is_some_and(|end| end <= self.size) {
+            Ok(())
+        } else {
+            Err(self)
+        }
+    }
+}
+
 impl ExtentMap {
     /// All `size` bytes of one image.
     pub fn whole(image: ImageIndex, size: Bytes) -> Self {
@@ -49,24 +89,33 @@ impl ExtentMap {
         map
     }
 
-    /// The extents, in the order of the layer's bytes.
-    pub fn extents(&self) -> &[Extent] {
-        &self.extents
+    /// The pieces, in the order of the layer's bytes.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// Every place the layer takes up: each contiguous run, and each column of what is striped.
+    pub fn places(&self) -> impl Iterator<Item = Extent> + '_ {
+        self.pieces.iter().flat_map(|piece| {
+            let (run, columns) = match piece {
+                Piece::Run(extent) => (Some(*extent), None),
+                Piece::Striped(striped) => (None, Some(striped.columns())),
+            };
+            run.into_iter().chain(columns.into_iter().flatten())
+        })
     }
 
     /// The one extent of a contiguous layer; `None` if there are several or none.
     pub fn single(&self) -> Option<Extent> {
-        match self.extents.as_slice() {
-            [only] => Some(*only),
+        match self.pieces.as_slice() {
+            [Piece::Run(only)] => Some(*only),
             _ => None,
         }
     }
 
     /// The layer's length in bytes.
     pub fn size(&self) -> Bytes {
-        self.extents.iter().fold(Bytes::ZERO, |sum, extent| {
-            Bytes::new(sum.get().saturating_add(extent.length.get()))
-        })
+        self.ends.last().copied().unwrap_or_default()
     }
 
     /// Appends an extent; one that continues the last is joined to it, an empty one is left out.
@@ -74,105 +123,101 @@ impl ExtentMap {
         if extent.length == Bytes::ZERO {
             return;
         }
-        if let Some(last) = self.extents.last_mut()
+        if let Some(Piece::Run(last)) = self.pieces.last_mut()
             && last.image == extent.image
             && last.offset.checked_add(last.length) == Some(extent.offset)
             && let Some(joined) = last.length.checked_add(extent.length)
         {
             last.length = joined;
+            let end = self.end_with(extent.length);
+            self.ends.pop();
+            self.ends.push(end);
             return;
         }
-        self.extents.push(extent);
+        self.push_piece(Piece::Run(extent));
     }
 
-    /// Appends all extents of another map.
+    /// Appends rows of stripes.
+    pub fn push_striped(&mut self, striped: Striped) {
+        self.push_piece(Piece::Striped(striped));
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        self.ends.push(self.end_with(piece.length()));
+        self.pieces.push(piece);
+    }
+
+    fn end_with(&self, more: Bytes) -> Bytes {
+        Bytes::new(self.size().get().saturating_add(more.get()))
+    }
+
+    /// The pieces from the one with the byte at `offset` on, and how far into it that byte is.
+    fn from(&self, offset: Bytes) -> (&[Piece], Bytes) {
+        let first = self.ends.partition_point(|end| *end <= offset);
+        let start = first.checked_sub(1).and_then(|last| self.ends.get(last));
+        let into = offset.saturating_sub(start.copied().unwrap_or_default());
+        (self.pieces.get(first..).unwrap_or_default(), into)
+    }
+
+    /// Appends all pieces of another map.
     pub fn append(&mut self, other: &Self) {
-        for extent in &other.extents {
-            self.push(*extent);
+        for piece in &other.pieces {
+            match piece {
+                Piece::Run(extent) => self.push(*extent),
+                Piece::Striped(striped) => self.push_striped(striped.clone()),
+            }
         }
     }
 
-    /// The part of `length` bytes from `offset`, as a map of its own.
+    /// The part of `length` bytes from `offset`, as a map of its own. Of what is striped, the rows
+    /// that it has as a whole stay striped; the stripes before and after them become runs.
     ///
     /// # Errors
     /// [`OutOfRange`] if any byte of it lies outside the layer.
     pub fn slice(&self, offset: Bytes, length: Bytes) -> Result<Self, OutOfRange> {
-        let size = self.size();
-        let outside = OutOfRange {
-            offset,
-            length,
-            size,
-        };
-        let end = offset.checked_add(length).ok_or(outside)?;
-        if end > size {
-            return Err(outside);
-        }
+        let outside = self.outside(offset, length);
+        outside.check()?;
         let mut part = Self::default();
-        let mut start = Bytes::ZERO;
-        for extent in &self.extents {
-            let stop = start.checked_add(extent.length).ok_or(outside)?;
-            let from = start.max(offset);
-            let to = stop.min(end);
-            if from < to {
-                part.push(Extent {
-                    image: extent.image,
-                    offset: extent
-                        .offset
-                        .checked_add(from.saturating_sub(start))
-                        .ok_or(outside)?,
-                    length: to.saturating_sub(from),
-                });
+        let (pieces, mut from) = self.from(offset);
+        let mut left = length;
+        for piece in pieces {
+            if left == Bytes::ZERO {
+                break;
             }
-            start = stop;
+            let taken = piece.length().saturating_sub(from).min(left);
+            match piece {
+                Piece::Run(extent) => part.push(Extent {
+                    image: extent.image,
+                    offset: extent.offset.checked_add(from).ok_or(outside)?,
+                    length: taken,
+                }),
+                Piece::Striped(striped) => striped.slice_into(&mut part, from, taken),
+            }
+            left = left.saturating_sub(taken);
+            from = Bytes::ZERO;
         }
         Ok(part)
+    }
+
+    /// The contiguous runs that the part of `length` bytes from `offset` consists of, in their
+    /// order. They are worked out one at a time: of stripes there may be millions.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if any byte of it lies outside the layer.
+    pub fn runs(&self, offset: Bytes, length: Bytes) -> Result<Runs<'_>, OutOfRange> {
+        self.outside(offset, length).check()?;
+        let (pieces, at) = self.from(offset);
+        Ok(Runs::new(pieces, at, length))
+    }
+
+    fn outside(&self, offset: Bytes, length: Bytes) -> OutOfRange {
+        OutOfRange {
+            offset,
+            length,
+            size: self.size(),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn extent(image: usize, offset: u64, length: u64) -> Extent {
-        Extent {
-            image: ImageIndex(image),
-            offset: Bytes::new(offset),
-            length: Bytes::new(length),
-        }
-    }
-
-    fn map(extents: &[Extent]) -> ExtentMap {
-        let mut map = ExtentMap::default();
-        for extent in extents {
-            map.push(*extent);
-        }
-        map
-    }
-
-    #[test]
-    fn adjacent_extents_are_joined_and_empty_ones_left_out() {
-        let joined = map(&[extent(0, 0, 10), extent(0, 10, 5), extent(1, 15, 0)]);
-        assert_eq!(joined.single(), Some(extent(0, 0, 15)));
-        let apart = map(&[extent(0, 0, 10), extent(1, 10, 5)]);
-        assert_eq!(apart.single(), None);
-        assert_eq!(apart.size(), Bytes::new(15));
-    }
-
-    #[test]
-    fn a_slice_crosses_extents() {
-        let whole = map(&[extent(0, 100, 10), extent(1, 0, 10), extent(0, 0, 10)]);
-        let part = whole.slice(Bytes::new(5), Bytes::new(20)).unwrap();
-        assert_eq!(
-            part.extents(),
-            [extent(0, 105, 5), extent(1, 0, 10), extent(0, 0, 5)]
-        );
-    }
-
-    #[test]
-    fn a_slice_outside_is_refused() {
-        let whole = map(&[extent(0, 100, 10)]);
-        assert!(whole.slice(Bytes::new(5), Bytes::new(6)).is_err());
-        assert!(whole.slice(Bytes::new(u64::MAX), Bytes::new(2)).is_err());
-        assert!(whole.slice(Bytes::new(10), Bytes::ZERO).is_ok());
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! Whatever they read comes from a guest and is taken as hostile: every depth, count and
 //! size is bounded by a named constant.
 
+pub mod dormant;
 pub mod extent;
 pub mod filesystem;
 pub mod lvm;

@@ -6,8 +6,11 @@
 use std::collections::{HashSet, VecDeque};
 use std::io;
 
+use crate::layers::dormant::{Activated, Activation, DormantGroup, DormantVolume, Peeled};
 use crate::layers::extent::{ExtentMap, ImageIndex};
-use crate::layers::lvm::{self, AssembledGroup, FoundPhysicalVolume, LvmError, VolumeGroupId};
+use crate::layers::lvm::{
+    self, AssembledGroup, AssembledVolume, FoundPhysicalVolume, LvmError, NoLayout, VolumeGroupId,
+};
 use crate::layers::partition::{self, PartitionError, PartitionTable};
 use crate::layers::read::{LayerReader, ReadAt, ReadImages};
 use crate::layers::signature::{self, Signature};
@@ -33,10 +36,13 @@ pub struct OpenDisk {
     pub sector_size: SectorSize,
 }
 
-/// The layers of all disks: one tree a disk, in the order given.
-pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages) -> Vec<Layer> {
+/// The layers of all disks: one tree a disk, in the order given. `activated` are volumes that LVM
+/// has activated, or has not, since an earlier look found them dormant.
+pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages, activated: &Activated) -> Peeled {
     let mut peeler = Peeler {
         images,
+        activated,
+        dormant: Vec::new(),
         found: Vec::new(),
         queue: VecDeque::new(),
         volumes: Vec::new(),
@@ -62,7 +68,10 @@ pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages) -> Vec<Layer> {
         })
         .collect();
     peeler.peel_all();
-    roots.into_iter().map(|root| peeler.tree(root)).collect()
+    Peeled {
+        layers: roots.into_iter().map(|root| peeler.tree(root)).collect(),
+        dormant: peeler.dormant,
+    }
 }
 
 /// What a layer is to the layer around it: only whole disks, real or virtual, have partitions.
@@ -95,6 +104,8 @@ enum Look {
 
 struct Peeler<'a> {
     images: &'a dyn ReadImages,
+    activated: &'a Activated,
+    dormant: Vec<DormantGroup>,
     found: Vec<Found>,
     queue: VecDeque<usize>,
     volumes: Vec<FoundPhysicalVolume>,
@@ -283,6 +294,7 @@ impl Peeler<'_> {
                 ));
             }
         }
+        let mut dormant = Vec::new();
         for volume in &group.logical_volumes {
             let holder = volume
                 .first
@@ -292,14 +304,13 @@ impl Peeler<'_> {
             let Some(around) = self.found.get(parent) else {
                 continue;
             };
-            let (extents, content, known) = match &volume.layout {
-                Ok(extents) => (extents.clone(), Content::Unknown, true),
-                Err(reason) => (
-                    ExtentMap::default(),
-                    opaque("logical volume", Some(volume.uuid.to_string()), reason),
-                    false,
-                ),
-            };
+            if group.missing.is_empty() && self.is_dormant(volume) {
+                dormant.push(DormantVolume {
+                    uuid: volume.uuid,
+                    name: volume.name.clone(),
+                });
+            }
+            let (extents, content, known) = self.laid_out(volume);
             let child = Found {
                 path: around.path.join(&group.name).join(&volume.name),
                 extents,
@@ -313,6 +324,57 @@ impl Peeler<'_> {
                 children: Vec::new(),
             };
             self.add_child(parent, child, known);
+        }
+        if !dormant.is_empty() {
+            let members = group.members.iter();
+            let extents = members.filter_map(|member| Some(&self.volumes.get(*member)?.extents));
+            self.dormant.push(DormantGroup {
+                uuid: group.uuid,
+                name: group.name.clone(),
+                members: extents.cloned().collect(),
+                volumes: dormant,
+            });
+        }
+    }
+
+    fn is_dormant(&self, volume: &AssembledVolume) -> bool {
+        matches!(volume.layout, Err(NoLayout::ForLvm(_)))
+            && !self.activated.contains_key(&volume.uuid)
+    }
+
+    /// Where a volume's bytes lie, what it is as far as that is known, and whether it can be looked
+    /// into.
+    fn laid_out(&self, volume: &AssembledVolume) -> (ExtentMap, Content, bool) {
+        let uuid = Some(volume.uuid.to_string());
+        let closed = |reason: &str| {
+            let content = opaque("logical volume", uuid.clone(), reason);
+            (ExtentMap::default(), content, false)
+        };
+        match (&volume.layout, self.activated.get(&volume.uuid)) {
+            (Ok(extents), _) => (extents.clone(), Content::Unknown, true),
+            (Err(NoLayout::ForLvm(_)), Some(Activation::Active { image, size })) => {
+                (ExtentMap::whole(*image, *size), Content::Unknown, true)
+            }
+            (Err(NoLayout::ForLvm(reason)), Some(Activation::Failed(cause))) => {
+                closed(&format!("{reason}: {cause}"))
+            }
+            (Err(NoLayout::Pool(what)), _) => {
+                let content = Content::Pool {
+                    what: what.clone(),
+                    uuid: volume.uuid.to_string(),
+                    size: volume.size,
+                };
+                (ExtentMap::default(), content, false)
+            }
+            (Err(NoLayout::ForLvm(reason)), None) => {
+                let content = Content::Dormant {
+                    uuid: volume.uuid.to_string(),
+                    reason: reason.clone(),
+                    size: volume.size,
+                };
+                (ExtentMap::default(), content, false)
+            }
+            (Err(NoLayout::Fault(reason)), _) => closed(reason),
         }
     }
 

@@ -92,12 +92,12 @@ impl ReadAt for LayerReader<'_> {
     }
 
     fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
-        let part = self
+        let runs = self
             .map
-            .slice(offset, Bytes::new(buffer.len() as u64))
+            .runs(offset, Bytes::new(buffer.len() as u64))
             .map_err(|_| past_the_end())?;
         let mut rest = buffer;
-        for extent in part.extents() {
+        for extent in runs {
             let image = self.images.image(extent.image).ok_or_else(past_the_end)?;
             let length = usize::try_from(extent.length.get()).map_err(io::Error::other)?;
             let (now, later) = rest.split_at_mut_checked(length).ok_or_else(past_the_end)?;
@@ -111,7 +111,7 @@ impl ReadAt for LayerReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::extent::Extent;
+    use crate::layers::extent::{Extent, Striped};
 
     struct Two([Vec<u8>; 2]);
 
@@ -148,6 +148,24 @@ mod tests {
         layer.read_exact_at(Bytes::new(1), &mut buffer).unwrap();
         assert_eq!(&buffer, b"ef12");
         assert!(layer.read_exact_at(Bytes::new(3), &mut buffer).is_err());
+    }
+
+    #[test]
+    fn a_read_goes_through_stripes() {
+        let images = Two([b"abcdef".to_vec(), b"123456".to_vec()]);
+        let columns = [(0, 2), (1, 0)].map(|(image, offset)| Extent {
+            image: ImageIndex(image),
+            offset: Bytes::new(offset),
+            length: Bytes::new(4),
+        });
+        let mut map = ExtentMap::default();
+        map.push_striped(Striped::new(&columns, Bytes::new(2)).unwrap());
+        let layer = LayerReader::new(&images, &map);
+        let all = layer.read_at(Bytes::ZERO, Bytes::new(8)).unwrap();
+        assert_eq!(all, b"cd12ef34");
+        let part = layer.read_at(Bytes::new(1), Bytes::new(4)).unwrap();
+        assert_eq!(part, b"d12e");
+        assert!(layer.read_at(Bytes::new(5), Bytes::new(4)).is_err());
     }
 
     #[test]

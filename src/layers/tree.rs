@@ -63,7 +63,10 @@ pub struct Layer {
 impl Layer {
     /// The layer's length in bytes.
     pub fn size(&self) -> Bytes {
-        self.extents.size()
+        match self.content {
+            Content::Dormant { size, .. } | Content::Pool { size, .. } => size,
+            _ => self.extents.size(),
+        }
     }
 
     /// This layer and all inside it, parents first.
@@ -123,12 +126,30 @@ pub enum Content {
     },
     /// Recognised, but what is inside cannot be reached.
     Opaque {
-        /// What it is: "LUKS2", "BitLocker", "thin pool".
+        /// What it is: "LUKS2", "BitLocker".
         what: String,
         /// Its UUID, where it has one.
         uuid: Option<String>,
         /// Why it cannot be looked into.
         reason: String,
+    },
+    /// A logical volume that only LVM itself can lay out: the kernel engine lets it.
+    Dormant {
+        /// Its UUID.
+        uuid: String,
+        /// What it is: "thin volume".
+        reason: String,
+        /// Its length.
+        size: Bytes,
+    },
+    /// It only holds other volumes, which have answers of their own.
+    Pool {
+        /// What it is: "thin pool".
+        what: String,
+        /// Its UUID.
+        uuid: String,
+        /// Its length.
+        size: Bytes,
     },
     /// Nothing recognised, and the beginning is all zeros.
     Blank,

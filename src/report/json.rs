@@ -1,7 +1,8 @@
 //! `--format json`: one document for a run, made for scripts.
 //!
 //! The structs here are the schema. They are apart from the types the program works with, so that
-//! those can change while the schema stays. Every key is always there; what is not known is null.
+//! those can change while the schema stays. Every key is always there, but for the two that only
+//! stripes have; what is not known is null.
 //! Within one `schema` number keys are only added. Texts are given as they were found; what no
 //! terminal should see is written as `\u` escapes (RFC 8259, 7), which stand for the same text.
 
@@ -18,6 +19,10 @@ use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::report::text::escape_json;
 use crate::report::words;
 use crate::units::Bytes;
+
+mod piece;
+
+use piece::Piece;
 
 /// The number of the schema; a new one when a key changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -155,17 +160,6 @@ struct LayerNode<'a> {
     children: Vec<LayerNode<'a>>,
 }
 
-/// One contiguous run of bytes.
-#[derive(Debug, Serialize)]
-struct Piece<'a> {
-    /// The target of the disk.
-    disk: Option<&'a str>,
-    /// The first byte.
-    offset_bytes: u64,
-    /// How many bytes.
-    length_bytes: u64,
-}
-
 /// What a partition table says of a partition.
 #[derive(Debug, Serialize)]
 struct Partition<'a> {
@@ -289,16 +283,9 @@ impl<'a> LayerNode<'a> {
             size_bytes: layer.size().get(),
             extents: layer
                 .extents
-                .extents()
+                .pieces()
                 .iter()
-                .map(|extent| Piece {
-                    disk: report
-                        .disks
-                        .get(extent.image.0)
-                        .map(|disk| disk.target.as_str()),
-                    offset_bytes: extent.offset.get(),
-                    length_bytes: extent.length.get(),
-                })
+                .map(|piece| Piece::of(piece, report))
                 .collect(),
             partition: layer.role.as_ref().map(Partition::of),
             volume_group: None,
@@ -349,6 +336,14 @@ impl<'a> LayerNode<'a> {
             }
             Content::Opaque { what, .. } => {
                 self.content_type = "opaque";
+                self.kind = Some(what);
+            }
+            Content::Dormant { .. } => {
+                self.content_type = "opaque";
+                self.kind = Some("logical volume");
+            }
+            Content::Pool { what, .. } => {
+                self.content_type = "pool";
                 self.kind = Some(what);
             }
             Content::Blank => self.content_type = "blank",

@@ -1,5 +1,6 @@
 //! `--list`: the tree alone, with what the layers themselves tell.
 
+use crate::layers::extent::Piece;
 use crate::layers::filesystem::{CheckRecord, Filesystem, FilesystemKind, Timestamp};
 use crate::layers::tree::{Content, Layer, LayerPath, PartitionRole};
 use crate::report::clock::Clock;
@@ -134,21 +135,18 @@ impl Lister<'_> {
 
     /// Where the pieces lie of a layer that is not contiguous.
     fn pieces(&self, layer: &Layer) -> Vec<Line> {
-        let extents = layer.extents.extents();
-        if extents.len() < 2 {
+        let pieces = layer.extents.places().count();
+        if pieces < 2 {
             return Vec::new();
         }
-        let mut lines: Vec<Line> = extents
+        let mut lines: Vec<Line> = layer
+            .extents
+            .pieces()
             .iter()
+            .flat_map(|piece| self.piece(piece))
             .take(PIECES)
-            .map(|piece| {
-                let target = words::image(self.report, piece.image);
-                let at = piece.offset.get();
-                let text = format!("{} at byte {at} of {target}", piece.length);
-                vec![Span::new(Paint::Dim, text)]
-            })
             .collect();
-        let more = extents.len().saturating_sub(PIECES);
+        let more = pieces.saturating_sub(PIECES);
         if more > 0 {
             let text = format!(
                 "... {} (see --format json)",
@@ -157,6 +155,25 @@ impl Lister<'_> {
             lines.push(vec![Span::new(Paint::Dim, text)]);
         }
         lines
+    }
+
+    /// A line for each place that a piece takes up.
+    fn piece<'b>(&'b self, piece: &'b Piece) -> impl Iterator<Item = Line> + 'b {
+        let (run, striped) = match piece {
+            Piece::Run(extent) => (Some(*extent), None),
+            Piece::Striped(striped) => (None, Some(striped)),
+        };
+        let columns = striped.into_iter().flat_map(|striped| {
+            let turns = format!(", in turns of {}", striped.stripe_size());
+            striped.columns().map(move |column| (column, turns.clone()))
+        });
+        let run = run.into_iter().map(|extent| (extent, String::new()));
+        run.chain(columns).map(|(place, turns)| {
+            let target = words::image(self.report, place.image);
+            let at = place.offset.get();
+            let text = format!("{} at byte {at} of {target}{turns}", place.length);
+            vec![Span::new(Paint::Dim, text)]
+        })
     }
 
     /// When it was checked and when it is to be checked again, for filesystems that remember.
@@ -241,9 +258,13 @@ fn state(filesystem: &Filesystem) -> Option<Line> {
 mod tests {
     use super::*;
     use crate::check::outcome::Verdict;
+    use crate::layers::extent::{Extent, ImageIndex, Striped};
     use crate::report::samples::{
-        CHECKED, DUE, disk, domain, everyday, fs, hostile, layer, not_opened, results, swap,
+        CHECKED, DUE, disk, domain, everyday, fs, hostile, layer, not_opened, pv, results, swap,
+        with,
     };
+
+    use crate::units::Bytes;
 
     const BOXES: Style = Style {
         colour: false,
@@ -281,6 +302,45 @@ NAME                  TYPE               LABEL   UUID                           
 └─ sda
       nothing to check: no medium in the drive
 "#,
+        );
+    }
+
+    #[test]
+    fn where_stripes_lie() {
+        let place = |image, offset| Extent {
+            image: ImageIndex(image),
+            offset: Bytes::mib(offset),
+            length: Bytes::mib(32),
+        };
+        let striped = Striped::new(&[place(0, 8), place(1, 0)], Bytes::kib(64)).unwrap();
+        let listed = |more: &[Extent]| {
+            let mut volume = layer("vda/vg/st", &[], Content::Blank);
+            volume.extents.push_striped(striped.clone());
+            more.iter().for_each(|extent| volume.extents.push(*extent));
+            let vda = with(layer("vda", &[(0, 0, 64)], pv("vg")), vec![volume]);
+            let vdb = layer("vdb", &[(1, 0, 64)], pv("vg"));
+            let disks = vec![disk("vda", vda), disk("vdb", vdb)];
+            let report = domain("vm1", disks, results(vec![]));
+            let text = render(&report, Style::PLAIN, &Clock::utc(CHECKED));
+            let from = text.find("vg/st").unwrap();
+            let lines: Vec<_> = text[from..].lines().map(str::trim).collect();
+            lines.join("\n")
+        };
+        let text = listed(&[]);
+        assert!(text.contains(" 2 stripes  64.0 MiB\n"), "{text}");
+        assert!(
+            text.contains(
+                "32.0 MiB at byte 8388608 of vda, in turns of 64.0 KiB\n\
+                 |        32.0 MiB at byte 0 of vdb, in turns of 64.0 KiB\n"
+            ),
+            "{text}"
+        );
+        let more: Vec<_> = (0..8).map(|number| place(0, 200 - number)).collect();
+        let text = listed(&more);
+        assert!(text.contains(" 10 pieces  320.0 MiB\n"), "{text}");
+        assert!(
+            text.contains(" 2 more pieces (see --format json)\n"),
+            "{text}"
         );
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::check::outcome::Verdict;
-use crate::layers::extent::{Extent, ExtentMap, ImageIndex};
+use crate::layers::extent::{Extent, ExtentMap, ImageIndex, Piece};
 use crate::layers::tree::{Content, Layer, LayerPath};
 use crate::report::model::{DiskReport, DomainReport};
 use crate::report::outline::{Line, Span};
@@ -62,7 +62,8 @@ pub(super) fn kind(layer: &Layer) -> String {
             Some(_) => "swap, hibernated".to_owned(),
             None => "swap".to_owned(),
         },
-        (Content::Opaque { what, .. }, _) => what.clone(),
+        (Content::Opaque { what, .. } | Content::Pool { what, .. }, _) => what.clone(),
+        (Content::Dormant { .. }, _) => "logical volume".to_owned(),
         (Content::Blank, None) => "blank".to_owned(),
         (Content::Unknown, None) => "unknown data".to_owned(),
         (Content::Unreadable { .. }, _) => "unreadable".to_owned(),
@@ -82,7 +83,9 @@ pub(super) fn label(content: &Content) -> Option<&str> {
 pub(super) fn uuid(content: &Content) -> Option<&str> {
     match content {
         Content::Filesystem(filesystem) => filesystem.uuid.as_deref(),
-        Content::PhysicalVolume { uuid, .. } => Some(uuid),
+        Content::PhysicalVolume { uuid, .. }
+        | Content::Dormant { uuid, .. }
+        | Content::Pool { uuid, .. } => Some(uuid),
         Content::Swap { uuid, .. } | Content::Opaque { uuid, .. } => uuid.as_deref(),
         Content::PartitionTable { .. }
         | Content::Blank
@@ -94,7 +97,7 @@ pub(super) fn uuid(content: &Content) -> Option<&str> {
 /// Why a layer cannot be looked into, where its content itself says so.
 pub(super) fn reason(content: &Content) -> Option<&str> {
     match content {
-        Content::Opaque { reason, .. } => Some(reason),
+        Content::Opaque { reason, .. } | Content::Dormant { reason, .. } => Some(reason),
         Content::Unreadable { cause } => Some(cause),
         _ => None,
     }
@@ -161,12 +164,13 @@ pub(super) fn headline(report: &DomainReport) -> Line {
     line
 }
 
-/// The target of the image with this number; images are counted as the report's disks are.
+/// The target of the image with this number; images are counted as the report's disks are, and
+/// after them come the volumes that LVM itself has activated.
 pub(super) fn image(report: &DomainReport, image: ImageIndex) -> String {
-    report
-        .disks
-        .get(image.0)
-        .map_or_else(|| format!("image {}", image.0), |disk| disk.target.clone())
+    report.disks.get(image.0).map_or_else(
+        || "a volume activated by LVM".to_owned(),
+        |disk| disk.target.clone(),
+    )
 }
 
 /// Where a layer begins, for a column of `disk`: the words of `offset` if it is one piece, with the
@@ -181,7 +185,8 @@ pub(super) fn position(
     if whole {
         return String::new();
     }
-    match (extents.single(), extents.extents().len()) {
+    match (extents.single(), extents.pieces()) {
+        (Some(extent), _) if extent.image.0 >= report.disks.len() => "through LVM".to_owned(),
         (Some(extent), _) => {
             let target = image(report, extent.image);
             if target == disk.target {
@@ -190,8 +195,9 @@ pub(super) fn position(
                 format!("{target} {}", offset(&extent))
             }
         }
-        (None, 0) => String::new(),
-        (None, pieces) => format!("{pieces} pieces"),
+        (None, []) => String::new(),
+        (None, [Piece::Striped(striped)]) => format!("{} stripes", striped.columns().len()),
+        (None, _) => format!("{} pieces", extents.places().count()),
     }
 }
 

@@ -59,11 +59,37 @@ pub struct AssembledVolume {
     /// given. `None` if that volume is missing or cannot be told.
     pub first: Option<usize>,
     /// Where its bytes lie; else why it cannot be laid out.
-    pub layout: Result<ExtentMap, String>,
+    pub layout: Result<ExtentMap, NoLayout>,
     /// Its length as the metadata says.
     pub size: Bytes,
     /// The guest's administrator made it read-only (`lvchange --permission r`).
     pub read_only: bool,
+}
+
+/// Why it cannot be said where a volume's bytes lie; each with the reason in words for a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoLayout {
+    /// It is of a kind that only LVM itself can lay out, and it can.
+    ForLvm(String),
+    /// It only holds other volumes, which have answers of their own.
+    Pool(String),
+    /// Anything else.
+    Fault(String),
+}
+
+impl NoLayout {
+    /// The reason.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::ForLvm(reason) | Self::Pool(reason) | Self::Fault(reason) => reason,
+        }
+    }
+}
+
+impl From<String> for NoLayout {
+    fn from(reason: String) -> Self {
+        Self::Fault(reason)
+    }
 }
 
 /// Puts groups together, in the order in which their first physical volumes were found.
@@ -140,7 +166,7 @@ fn assemble_one(
             uuid: volume.uuid,
             first: placement.first(volume),
             layout: match &refusal {
-                Some(reason) => Err(reason.clone()),
+                Some(reason) => Err(NoLayout::Fault(reason.clone())),
                 None => placement.layout(volume),
             },
             size: placement.size(volume),

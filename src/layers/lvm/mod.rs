@@ -17,7 +17,7 @@ pub mod volume_group;
 #[cfg(test)]
 mod writer;
 
-pub use assemble::{AssembledGroup, AssembledVolume, FoundPhysicalVolume, assemble};
+pub use assemble::{AssembledGroup, AssembledVolume, FoundPhysicalVolume, NoLayout, assemble};
 pub use error::LvmError;
 pub use identity::{LogicalVolumeId, PhysicalVolumeId, VolumeGroupId};
 pub use physical_volume::{PhysicalVolume, read};

@@ -3,15 +3,20 @@
 use std::collections::HashMap;
 
 use super::assemble::FoundPhysicalVolume;
+use super::assemble::NoLayout;
 use super::identity::shown;
 use super::label::SCAN_SECTORS;
 use super::raw::SECTOR;
 use super::volume_group::{LogicalVolume, Place, Segment, SegmentKind, VolumeGroup};
-use crate::layers::extent::ExtentMap;
+use crate::layers::extent::{Extent, ExtentMap, MAX_COLUMNS, Striped};
 use crate::units::Bytes;
 
 /// How deep volumes may lie in volumes: a thin volume in a cached pool on RAID has four levels.
 const MAX_NESTING: usize = 8;
+
+/// How many pieces one volume may lie in: twice as many as it may have segments. More come about
+/// only where its physical volumes lie in pieces themselves.
+const MAX_PIECES: usize = 8192;
 
 /// The `status` flags of logical volumes (lib/format_text/flags.c). One that is not among them
 /// says something that must be understood, and is not.
@@ -138,7 +143,7 @@ impl<'a> Placement<'a> {
             let segment = volume.segments.iter().min_by_key(|segment| segment.start)?;
             let name = match &segment.kind {
                 SegmentKind::Linear(place) => &place.volume,
-                SegmentKind::Striped(places) => &places.first()?.volume,
+                SegmentKind::Striped { places, .. } => &places.first()?.volume,
                 SegmentKind::Snapshot { store, .. } => store,
                 SegmentKind::Other { copies, below, .. } => copies
                     .first()
@@ -157,7 +162,7 @@ impl<'a> Placement<'a> {
     ///
     /// # Errors
     /// Why that cannot be said, in words for a report.
-    pub fn layout(&self, volume: &LogicalVolume) -> Result<ExtentMap, String> {
+    pub fn layout(&self, volume: &LogicalVolume) -> Result<ExtentMap, NoLayout> {
         self.check_snapshots(&volume.name)?;
         let mut segments: Vec<&Segment> = volume.segments.iter().collect();
         segments.sort_by_key(|segment| segment.start);
@@ -170,69 +175,145 @@ impl<'a> Placement<'a> {
             .iter()
             .find(|flag| !KNOWN_STATUS.contains(&flag.as_str()))
         {
-            return Err(format!("unknown status flag {}", shown(unknown)));
+            return Err(format!("unknown status flag {}", shown(unknown)).into());
         }
         if let Some(other) = self.conflicts.get(volume.name.as_str()) {
-            return Err(if *other == volume.name {
+            return Err(NoLayout::Fault(if *other == volume.name {
                 "two of its segments use the same physical extents".to_owned()
             } else {
                 format!("logical volume {other} uses the same physical extents")
-            });
+            }));
         }
         let mut map = ExtentMap::default();
         for segment in segments {
-            if let SegmentKind::Linear(place) = &segment.kind {
-                map.append(&self.extents(place, segment.count)?);
+            match &segment.kind {
+                SegmentKind::Linear(place) => map.append(&self.extents(place, segment.count)?),
+                SegmentKind::Striped {
+                    places,
+                    stripe_size,
+                } => map.push_striped(self.stripes(places, *stripe_size, segment)?),
+                SegmentKind::Snapshot { .. } | SegmentKind::Other { .. } => {}
+            }
+            if map.pieces().len() > MAX_PIECES {
+                return Err(format!("it lies in more than {MAX_PIECES} pieces").into());
             }
         }
         Ok(map)
     }
 
-    fn check_snapshots(&self, name: &str) -> Result<(), String> {
+    fn check_snapshots(&self, name: &str) -> Result<(), NoLayout> {
         if let Some(origin) = self.origins.get(name) {
-            return Err(format!("snapshot of {}", shown(origin)));
+            let what = format!("snapshot of {}", shown(origin));
+            return Err(NoLayout::ForLvm(what));
         }
         if let Some(snapshot) = self.snapshots.get(name) {
-            return Err(format!(
+            return Err(NoLayout::ForLvm(format!(
                 "origin of the snapshot {}, which a change from outside would damage",
                 shown(snapshot)
-            ));
+            )));
         }
         Ok(())
     }
 
-    fn check_kind(&self, kind: &SegmentKind) -> Result<(), String> {
+    fn check_kind(&self, kind: &SegmentKind) -> Result<(), NoLayout> {
         match kind {
-            SegmentKind::Linear(place) if self.members.contains_key(place.volume.as_str()) => {
-                Ok(())
+            SegmentKind::Linear(place) => self.check_place(place),
+            SegmentKind::Striped { places, .. } => {
+                places.iter().try_for_each(|place| self.check_place(place))
             }
-            SegmentKind::Linear(place) if self.volumes.contains_key(place.volume.as_str()) => {
-                Err(if place.volume.starts_with("pvmove") {
-                    format!("an unfinished pvmove ({})", shown(&place.volume))
-                } else {
-                    format!("a segment lies on logical volume {}", shown(&place.volume))
-                })
+            SegmentKind::Snapshot { origin, .. } => {
+                Err(NoLayout::ForLvm(format!("snapshot of {}", shown(origin))))
             }
-            SegmentKind::Linear(place) => Err(format!(
-                "a segment lies on {}, which the volume group does not have",
-                shown(&place.volume)
-            )),
-            SegmentKind::Striped(places) => Err(format!("striped over {} places", places.len())),
-            SegmentKind::Snapshot { origin, .. } => Err(format!("snapshot of {}", shown(origin))),
             SegmentKind::Other { name, .. } => Err(match name.as_str() {
-                "thin" => "thin volume".to_owned(),
-                "thin-pool" => "thin pool".to_owned(),
-                "cache" => "cached volume".to_owned(),
-                "cache-pool" => "cache pool".to_owned(),
-                "writecache" => "write-cached volume".to_owned(),
-                "vdo" => "VDO volume".to_owned(),
-                "vdo-pool" => "VDO pool".to_owned(),
-                "integrity" => "volume with integrity data".to_owned(),
-                "mirror" | "zero" | "error" => name.clone(),
-                raid if raid.starts_with("raid") => shown(raid),
-                unknown => format!("segments of the unknown kind {}", shown(unknown)),
+                "thin" => NoLayout::ForLvm("thin volume".to_owned()),
+                "thin-pool" => NoLayout::Pool("thin pool".to_owned()),
+                "cache" => NoLayout::ForLvm("cached volume".to_owned()),
+                "cache-pool" => NoLayout::Pool("cache pool".to_owned()),
+                "writecache" => NoLayout::ForLvm("write-cached volume".to_owned()),
+                "vdo" => NoLayout::ForLvm("VDO volume".to_owned()),
+                "vdo-pool" => NoLayout::Pool("VDO pool".to_owned()),
+                "integrity" => NoLayout::ForLvm("volume with integrity data".to_owned()),
+                "mirror" => NoLayout::ForLvm(name.clone()),
+                "zero" | "error" => NoLayout::Fault(name.clone()),
+                raid if raid.starts_with("raid") => NoLayout::ForLvm(shown(raid)),
+                unknown => {
+                    let what = format!("segments of the unknown kind {}", shown(unknown));
+                    NoLayout::Fault(what)
+                }
             }),
         }
+    }
+
+    /// It must lie on a physical volume.
+    fn check_place(&self, place: &Place) -> Result<(), NoLayout> {
+        let name = place.volume.as_str();
+        if self.members.contains_key(name) {
+            Ok(())
+        } else if !self.volumes.contains_key(name) {
+            Err(NoLayout::Fault(format!(
+                "a segment lies on {}, which the volume group does not have",
+                shown(name)
+            )))
+        } else if name.starts_with("pvmove") {
+            let what = format!("an unfinished pvmove ({})", shown(name));
+            Err(NoLayout::Fault(what))
+        } else {
+            let what = format!("a segment lies on logical volume {}", shown(name));
+            Err(NoLayout::ForLvm(what))
+        }
+    }
+
+    /// Where the extents of a striped segment lie: each place has an equal share of them
+    /// (`check_lv_segments`, lib/metadata/merge.c).
+    fn stripes(
+        &self,
+        places: &[Place],
+        stripe_size: Bytes,
+        segment: &Segment,
+    ) -> Result<Striped, String> {
+        let fault = |reason: &dyn std::fmt::Display| {
+            format!("the segment at extent {} has {reason}", segment.start)
+        };
+        if places.len() > MAX_COLUMNS {
+            return Err(fault(&format!(
+                "{} stripes, more than LVM makes",
+                places.len()
+            )));
+        }
+        let size = stripe_size.get();
+        if !size.is_power_of_two() || stripe_size > self.group.extent_size {
+            return Err(fault(&format!(
+                "a stripe size of {size} bytes, which is no power of two up to the extent size"
+            )));
+        }
+        let count = u32::try_from(places.len()).unwrap_or(u32::MAX);
+        let share = segment
+            .count
+            .checked_div(count)
+            .filter(|share| share.checked_mul(count) == Some(segment.count))
+            .ok_or_else(|| {
+                fault(&format!(
+                    "{} extents, which {count} stripes cannot share",
+                    segment.count
+                ))
+            })?;
+        let columns: Vec<Extent> = places
+            .iter()
+            .map(|place| self.column(place, share))
+            .collect::<Result<_, _>>()?;
+        Striped::new(&columns, stripe_size).map_err(|error| fault(&error))
+    }
+
+    /// Where `count` extents of a physical volume lie, which must be one place.
+    fn column(&self, place: &Place, count: u32) -> Result<Extent, String> {
+        let map = self.extents(place, count)?;
+        map.single().ok_or_else(|| {
+            format!(
+                "a stripe lies in {} separate pieces, as its physical volume {} does",
+                map.places().count(),
+                shown(&place.volume)
+            )
+        })
     }
 
     /// Where `count` extents of a physical volume lie.
@@ -312,7 +393,7 @@ fn claims<'a>(group: &'a VolumeGroup, members: &HashMap<&str, usize>) -> Vec<Cla
         for segment in &volume.segments {
             let (places, count) = match &segment.kind {
                 SegmentKind::Linear(place) => (std::slice::from_ref(place), segment.count),
-                SegmentKind::Striped(places) => (
+                SegmentKind::Striped { places, .. } => (
                     places.as_slice(),
                     segment
                         .count

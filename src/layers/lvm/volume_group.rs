@@ -80,8 +80,13 @@ pub struct Segment {
 pub enum SegmentKind {
     /// One after the other in one place: `striped` with one stripe.
     Linear(Place),
-    /// In turns over several places.
-    Striped(Vec<Place>),
+    /// In turns over several places, each of which has its share of the extents.
+    Striped {
+        /// The places, in the order of their turns; at least two.
+        places: Vec<Place>,
+        /// `stripe_size`: how much of one place comes before it is the next one's turn.
+        stripe_size: Bytes,
+    },
     /// No data of its own: says that `store` keeps what was overwritten in `origin`.
     Snapshot {
         /// The volume that was snapshotted.
@@ -257,7 +262,11 @@ impl Segment {
             return Ok(SegmentKind::Linear(first));
         }
         places.push(first);
-        Ok(SegmentKind::Striped(places))
+        let stripe_size = u64::from(keys.integer::<u32>("stripe_size")?);
+        Ok(SegmentKind::Striped {
+            places,
+            stripe_size: keys.sectors("stripe_size", stripe_size)?,
+        })
     }
 }
 

@@ -4,6 +4,8 @@ use super::*;
 use crate::layers::extent::{Extent, ImageIndex};
 use crate::layers::lvm::label::Area;
 
+mod stripes;
+
 const MIB: u64 = 1 << 20;
 
 /// A volume of 64 MiB on an image of its own, found in two pieces: the second half comes first.
@@ -50,7 +52,8 @@ fn reason(group: &AssembledGroup, name: &str) -> String {
 
 fn layout(group: &AssembledGroup, name: &str) -> Result<ExtentMap, String> {
     let volume = group.logical_volumes.iter().find(|lv| lv.name == name);
-    volume.unwrap().layout.clone()
+    let layout = &volume.unwrap().layout;
+    layout.clone().map_err(|none| none.reason().to_owned())
 }
 
 #[test]
@@ -76,17 +79,13 @@ fn segments_go_through_the_physical_volumes_own_extents() {
         offset: Bytes::new(offset),
         length: Bytes::new(length),
     });
-    assert_eq!(root.layout.as_ref().unwrap().extents(), expected);
+    let places: Vec<_> = root.layout.as_ref().unwrap().places().collect();
+    assert_eq!(places, expected);
 }
 
 #[test]
 fn what_is_not_linear_has_a_reason() {
     for (kind, rest, expected) in [
-        (
-            "striped",
-            r#"stripe_count=2 stripe_size=8 stripes=["pv0",0,"pv1",0]"#,
-            "striped over 2 places",
-        ),
         (
             "mirror",
             r#"mirror_count=2 mirrors=["pv0",0,"pv1",0]"#,
@@ -122,12 +121,41 @@ fn what_is_not_linear_has_a_reason() {
             r#"stripe_count=1 stripes=["lv",0]"#,
             "a segment lies on logical volume lv",
         ),
+        (
+            "striped",
+            r#"stripe_count=2 stripe_size=8 stripes=["pv0",0,"pvmove0",0]"#,
+            "an unfinished pvmove (pvmove0)",
+        ),
+        (
+            "striped",
+            r#"stripe_count=2 stripe_size=8 stripes=["pv0",0,"pv7",0]"#,
+            "a segment lies on pv7, which the volume group does not have",
+        ),
     ] {
         let rest = format!("type=\"{kind}\" {rest}");
         let hidden = linear("pvmove0", 'p', &[(0, 1, "pv0", 9)]);
         let group = two(&(volume("lv", 'l', &[(0, 2, &rest)]) + &hidden));
         assert_eq!(reason(&group, "lv"), expected);
     }
+}
+
+#[test]
+fn a_volume_in_countless_pieces_is_refused() {
+    let lv = linear("lv", 'l', &[(0, 9, "pv0", 0)]) + &linear("small", 's', &[(0, 6, "pv0", 9)]);
+    let text = group_text("vg", 'g', 5, &[('a', 15)], &lv);
+    let mut volume = found(0, 'a', Some(&text));
+    volume.extents = ExtentMap::default();
+    for number in (0..16_384).rev() {
+        volume.extents.push(Extent {
+            image: ImageIndex(0),
+            offset: Bytes::kib(4 * number),
+            length: Bytes::kib(4),
+        });
+    }
+    let groups = assemble(&[volume]);
+    assert_eq!(reason(&groups[0], "lv"), "it lies in more than 8192 pieces");
+    let small = layout(&groups[0], "small").unwrap();
+    assert_eq!(small.pieces().len(), 6144);
 }
 
 #[test]
@@ -382,7 +410,7 @@ fn the_newest_metadata_of_the_group_counts() {
         groups[0].logical_volumes.iter().all(|lv| lv
             .layout
             .as_ref()
-            .is_err_and(|reason| reason.contains("same sequence number 5"))),
+            .is_err_and(|reason| reason.reason().contains("same sequence number 5"))),
         "{groups:?}"
     );
 }

@@ -67,7 +67,10 @@ fn a_group_is_read_as_it_is_written() {
         kinds,
         [
             SegmentKind::Linear(place("pv0", 5)),
-            SegmentKind::Striped(vec![place("pv0", 8), place("pv1", 0)]),
+            SegmentKind::Striped {
+                places: vec![place("pv0", 8), place("pv1", 0)],
+                stripe_size: Bytes::kib(64),
+            },
             SegmentKind::Snapshot {
                 origin: "root".to_owned(),
                 store: "cow".to_owned()
@@ -181,6 +184,11 @@ fn what_lvm_would_refuse_is_refused() {
             "[\"pv0\", 0]",
             "[\"pv0\", -1]",
             "section segment1: stripes is missing or has no valid value",
+        ),
+        (
+            "stripe_size=128",
+            "",
+            "section segment1: stripe_size is missing or has no valid value",
         ),
         (
             "type = \"striped\"",
