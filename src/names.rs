@@ -1,6 +1,8 @@
-//! Every name virt-fsck gives to a file, a folder or a node of the storage daemon.
+//! Every name virt-fsck gives to a file, a folder, a device or a node of the storage daemon.
 
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::layers::extent::ImageIndex;
 use crate::layers::tree::LayerPath;
@@ -12,7 +14,7 @@ const LONGEST_FILE_NAME: usize = 100;
 ///
 /// QEMU wants a letter first, then letters, digits, `-`, `.`, `_`, and at most 31 characters
 /// (util/id.c and include/block/block-common.h), so disks go by number, not by target.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct NodeName(String);
 
@@ -32,6 +34,11 @@ impl NodeName {
         Self(format!("disk{}-overlay", image.0))
     }
 
+    /// The key of an encrypted overlay.
+    pub fn overlay_key(image: ImageIndex) -> Self {
+        Self(format!("disk{}-key", image.0))
+    }
+
     /// A filesystem, by its number in the run.
     pub fn filesystem(number: usize) -> Self {
         Self(format!("filesystem{number}"))
@@ -45,16 +52,19 @@ impl NodeName {
 
 /// The mount point file for a layer: its path with dashes, so that a checker's messages name it.
 pub fn mount_point(folder: &Path, layer: &LayerPath, number: usize) -> PathBuf {
-    let readable: String = layer
-        .as_str()
-        .chars()
+    let readable = readable(layer.as_str(), LONGEST_FILE_NAME);
+    folder.join(format!("{number}-{readable}"))
+}
+
+/// A name that files and device-mapper take as it is (libdm mangles all others).
+fn readable(name: &str, longest: usize) -> String {
+    name.chars()
         .map(|letter| match letter {
             'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '+' | '-' => letter,
             _ => '-',
         })
-        .take(LONGEST_FILE_NAME)
-        .collect();
-    folder.join(format!("{number}-{readable}"))
+        .take(longest)
+        .collect()
 }
 
 /// The overlay's file for a disk.
@@ -62,8 +72,135 @@ pub fn overlay_file(folder: &Path, image: ImageIndex) -> PathBuf {
     folder.join(format!("disk{}.qcow2", image.0))
 }
 
-/// What the folders of a run begin with, wherever they lie.
-pub const FOLDER_PREFIX: &str = "virt-fsck-";
+/// What everything of a run begins with, wherever it lies.
+pub const PREFIX: &str = "virt-fsck-";
+
+/// What the folder of a run begins with while it is being made, so that nobody takes it for one
+/// whose run has died.
+pub const UNFINISHED_PREFIX: &str = ".new-virt-fsck-";
+
+/// The ledger in the folder of a run.
+pub const LEDGER: &str = "ledger";
+
+/// The longest role in the name of a mapping: device-mapper takes 127 bytes in all (`DM_NAME_LEN`
+/// in include/uapi/linux/dm-ioctl.h), and the UUID is longer than the name.
+const LONGEST_ROLE: usize = 60;
+
+/// What tells one run from all others: the end of its folder's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(String);
+
+impl RunId {
+    /// The run whose folder this is; `None` if it is none.
+    pub fn of_folder(folder: &Path) -> Option<Self> {
+        let name = folder.file_name()?.to_str()?;
+        let id = name.strip_prefix(PREFIX)?;
+        let plain =
+            !id.is_empty() && id.len() <= 32 && id.bytes().all(|b| b.is_ascii_alphanumeric());
+        plain.then(|| Self(id.to_owned()))
+    }
+
+    /// The run of a plan, which is never made.
+    pub fn example() -> Self {
+        Self("EXAMPLE".to_owned())
+    }
+
+    /// Its folder below `base`.
+    pub fn folder(&self, base: &Path) -> PathBuf {
+        base.join(format!("{PREFIX}{}", self.0))
+    }
+}
+
+/// A device-mapper device of ours. Its name says which run it belongs to, so that it is never taken
+/// for one of the host's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MappingName(String);
+
+impl MappingName {
+    fn new(run: &RunId, role: &str) -> Self {
+        Self(format!("{PREFIX}{}-{role}", run.0))
+    }
+
+    /// A mapping of the host that was closed: `name` is what the host calls it, `number` tells two
+    /// such names apart that look the same here.
+    pub fn host(run: &RunId, number: usize, name: &str) -> Self {
+        Self::new(
+            run,
+            &format!("host{number}-{}", readable(name, LONGEST_ROLE)),
+        )
+    }
+
+    /// The device of a role, by its number in the run.
+    pub fn numbered(run: &RunId, role: MappingRole, number: usize) -> Self {
+        let role = match role {
+            MappingRole::Disk => "disk",
+            MappingRole::Overlay => "overlay",
+            MappingRole::Cipher => "cipher",
+            MappingRole::Filesystem => "filesystem",
+            MappingRole::PhysicalVolume => "pv",
+        };
+        Self::new(run, &format!("{role}{number}"))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The device-mapper UUID. The host's LVM does not look at devices that call themselves a part
+    /// of an encrypted one (`_is_lvm_all_but_lv_dev` and `dm_device_is_usable` in
+    /// lib/activate/dev_manager.c of LVM2), so it never sees what a guest keeps on ours.
+    pub fn uuid(&self) -> String {
+        self.0.replacen(PREFIX, "CRYPT-SUBDEV-VIRT-FSCK-", 1)
+    }
+
+    /// Its node.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/dev/mapper").join(&self.0)
+    }
+}
+
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MappingRole {
+    /// A whole disk of the guest, held for as long as it is worked on.
+    Disk,
+    /// A throw-away snapshot.
+    Overlay,
+    /// What encrypts a snapshot.
+    Cipher,
+    /// One filesystem.
+    Filesystem,
+    /// A physical volume, for LVM.
+    PhysicalVolume,
+}
+
+/// The folder of mount points of the domain with this number in the run.
+pub fn mount_points(run_folder: &Path, domain: usize) -> PathBuf {
+    run_folder.join(format!("domain{domain}"))
+}
+
+/// The folder of an overlay; `number` counts the overlays of a run.
+pub fn overlay_folder(state_base: &Path, run: &RunId, number: usize) -> PathBuf {
+    state_base.join(format!("{PREFIX}{}-{number}", run.0))
+}
+
+/// The file of a throw-away snapshot, for as long as it has a name.
+pub fn snapshot_file(folder: &Path) -> PathBuf {
+    folder.join("snapshot")
+}
+
+/// The file in which qemu-nbd writes its process number; by it a qemu-nbd of this run is known.
+pub fn nbd_pid_file(run_folder: &Path, number: usize) -> PathBuf {
+    run_folder.join(format!("nbd{number}.pid"))
+}
+
+/// The folder that LVM works in instead of /etc/lvm.
+pub fn lvm_folder(run_folder: &Path, number: usize) -> PathBuf {
+    run_folder.join(format!("lvm{number}"))
+}
 
 #[cfg(test)]
 mod tests {
@@ -81,6 +218,24 @@ mod tests {
             assert!(name.as_str().len() <= 32, "{name:?}");
         }
         assert!(NodeName::backing(ImageIndex(9_999), 9_999).as_str().len() <= 31);
+    }
+
+    #[test]
+    fn mappings_are_known_by_their_run() {
+        let run = RunId::of_folder(Path::new("/run/virt-fsck/virt-fsck-a1B2c3")).unwrap();
+        let name = MappingName::host(&run, 1, "cr hd0/\u{202e}");
+        assert_eq!(name.as_str(), "virt-fsck-a1B2c3-host1-cr-hd0--");
+        assert_eq!(name.uuid(), "CRYPT-SUBDEV-VIRT-FSCK-a1B2c3-host1-cr-hd0--");
+        let long = MappingName::host(&run, 1, &"x".repeat(500));
+        assert!(long.uuid().len() < 127);
+        for no_run in [
+            "/run/virt-fsck",
+            "/run/virt-fsck-",
+            "/run/virt-fsck-a/b",
+            "/x/virt-fsck-a-b",
+        ] {
+            assert_eq!(RunId::of_folder(Path::new(no_run)), None, "{no_run}");
+        }
     }
 
     #[test]

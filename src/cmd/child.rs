@@ -1,11 +1,12 @@
 //! A tool as a child process.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use crate::cmd::tool::{CmdError, Invocation};
@@ -37,6 +38,7 @@ impl Invocation {
         let mut command = Command::new(self.tool.locate()?);
         command
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .process_group(0)
@@ -50,9 +52,26 @@ impl Invocation {
     /// # Errors
     /// When it is missing, cannot be started, or ends with anything but 0.
     pub async fn capture(&self) -> Result<Captured, CmdError> {
+        let output = self.command()?.output().await;
+        self.judged(output)
+    }
+
+    /// The same, and it reads `input`, which is shown nowhere.
+    ///
+    /// # Errors
+    /// As [`Invocation::capture`].
+    pub async fn capture_with_input(&self, input: &[u8]) -> Result<Captured, CmdError> {
+        let mut command = self.command()?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.judged(feed(command, input).await)
+    }
+
+    fn judged(&self, output: io::Result<Output>) -> Result<Captured, CmdError> {
         let tool = self.tool.name;
-        let system = |source| CmdError::System { tool, source };
-        let output = self.command()?.output().await.map_err(system)?;
+        let output = output.map_err(|source| CmdError::System { tool, source })?;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         if !output.status.success() {
             return Err(CmdError::Failed {
@@ -66,6 +85,23 @@ impl Invocation {
             stdout: output.stdout,
             stderr,
         })
+    }
+}
+
+async fn feed(mut command: Command, input: &[u8]) -> io::Result<Output> {
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take();
+    let write = async {
+        match stdin {
+            Some(mut stdin) => stdin.write_all(input).await,
+            None => Ok(()),
+        }
+    };
+    // What it says is read meanwhile, so that neither waits for the other.
+    match tokio::join!(write, child.wait_with_output()) {
+        // It wanted no more than it has read; how it ended tells whether that was right.
+        (Err(error), output) if error.kind() == io::ErrorKind::BrokenPipe => output,
+        (written, output) => written.and(output),
     }
 }
 
@@ -83,7 +119,7 @@ fn end_with_parent(command: &mut Command) {
     let ask = move || {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
         if rustix::process::getppid() != Some(parent) {
-            return Err(std::io::ErrorKind::BrokenPipe.into());
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
         Ok(())
     };
@@ -96,7 +132,7 @@ fn end_with_parent(command: &mut Command) {
 ///
 /// # Errors
 /// When the system has no pipe to give.
-pub fn merged_output(command: &mut Command) -> std::io::Result<tokio::net::unix::pipe::Receiver> {
+pub fn merged_output(command: &mut Command) -> io::Result<tokio::net::unix::pipe::Receiver> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     command
         .stdout(Stdio::from(writer.try_clone()?))
@@ -108,7 +144,7 @@ pub fn merged_output(command: &mut Command) -> std::io::Result<tokio::net::unix:
 ///
 /// # Errors
 /// When the runtime cannot watch it.
-pub fn receiver(reader: OwnedFd) -> std::io::Result<tokio::net::unix::pipe::Receiver> {
+pub fn receiver(reader: OwnedFd) -> io::Result<tokio::net::unix::pipe::Receiver> {
     tokio::net::unix::pipe::Receiver::from_owned_fd(reader)
 }
 
@@ -144,7 +180,7 @@ pub async fn read_bounded(mut reader: impl AsyncRead + Unpin) -> String {
 ///
 /// # Errors
 /// When the system cannot say how it ended.
-pub async fn stop(child: &mut Child) -> std::io::Result<ExitStatus> {
+pub async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
     let group = child
         .id()
         .and_then(|id| i32::try_from(id).ok())
@@ -175,6 +211,26 @@ pub fn ending(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cmd::Tool;
+
+    #[tokio::test]
+    async fn a_tool_reads_what_it_is_given() {
+        const CAT: Tool = Tool {
+            name: "cat",
+            package: "coreutils",
+        };
+        const TRUE: Tool = Tool {
+            name: "true",
+            package: "coreutils",
+        };
+        // More than a pipe holds, both ways.
+        let input = vec![b'x'; 1 << 20];
+        let none: [&str; 0] = [];
+        let read = Invocation::new(CAT, none).capture_with_input(&input).await;
+        assert_eq!(read.unwrap().stdout, input);
+        let unread = Invocation::new(TRUE, none).capture_with_input(&input).await;
+        assert!(unread.unwrap().stdout.is_empty());
+    }
 
     #[tokio::test]
     async fn endless_output_is_cut_in_the_middle() {

@@ -23,6 +23,14 @@ impl Tool {
     pub const QEMU_IMG: Self = Self::new("qemu-img", "qemu-utils");
     /// qemu-storage-daemon(1).
     pub const STORAGE_DAEMON: Self = Self::new("qemu-storage-daemon", "qemu-utils");
+    /// qemu-nbd(8).
+    pub const QEMU_NBD: Self = Self::new("qemu-nbd", "qemu-utils");
+    /// modprobe(8).
+    pub const MODPROBE: Self = Self::new("modprobe", "kmod");
+    /// dmsetup(8).
+    pub const DMSETUP: Self = Self::new("dmsetup", "dmsetup");
+    /// lvm(8).
+    pub const LVM: Self = Self::new("lvm", "lvm2");
     /// e2fsck(8).
     pub const E2FSCK: Self = Self::new("e2fsck", "e2fsprogs");
     /// xfs_repair(8).
@@ -100,11 +108,16 @@ pub struct Invocation {
     pub tool: Tool,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// What its environment has beside virt-fsck's own.
+    pub environment: Vec<(&'static str, OsString)>,
 }
 
 /// As one can paste it into a shell.
 impl fmt::Display for Invocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.environment {
+            write!(f, "{name}={} ", quoted(value))?;
+        }
         f.write_str(self.tool.name)?;
         for argument in &self.arguments {
             write!(f, " {}", quoted(argument))?;
@@ -146,7 +159,22 @@ impl Invocation {
         Self {
             tool,
             arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: Vec::new(),
         }
+    }
+
+    /// The same with `name=value` in its environment.
+    #[must_use]
+    pub fn with_env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// The same, and libdevmapper makes device nodes itself instead of waiting for udev, whose rules
+    /// then leave the devices alone.
+    #[must_use]
+    pub fn without_udev(self) -> Self {
+        self.with_env("DM_DISABLE_UDEV", "1")
     }
 }
 
@@ -169,6 +197,11 @@ mod tests {
         }
         let call = Invocation::new(Tool::E2FSCK, ["-f", "a b"]);
         assert_eq!(call.to_string(), "e2fsck -f 'a b'");
+        let call = call.with_env("PLACE", "a b").without_udev();
+        assert_eq!(
+            call.to_string(),
+            "PLACE='a b' DM_DISABLE_UDEV=1 e2fsck -f 'a b'"
+        );
     }
 
     #[test]
