@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, CommandFactory, Parser, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::check::checker::Mode;
 use crate::domain::model::Format;
+use crate::engine::choice::EngineChoice;
+use crate::keys::KeySelector;
 use crate::reach::chain;
 use crate::run::Action;
 
@@ -16,7 +18,10 @@ use crate::run::Action;
 virt-fsck [-c URI] -d NAME|UUID ... [OPTIONS]
        virt-fsck [-c URI] --all-inactive [OPTIONS]
        virt-fsck --xml FILE|- [OPTIONS]
-       virt-fsck -a IMAGE ... [OPTIONS]")]
+       virt-fsck -a IMAGE ... [OPTIONS]
+       virt-fsck recover")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(disable_help_subcommand = true)]
 #[command(after_help = "\
 Exit status, the sum over all filesystems: 0 clean, 1 corrected, 4 errors left,
 8 operational error, 16 usage, 32 interrupted, 64 refused (in use), 128 not
@@ -24,15 +29,28 @@ checked. See virt-fsck(8).")]
 #[command(group = ArgGroup::new("what").required(true).args(["domain", "all_inactive", "xml", "add"]))]
 #[command(group = ArgGroup::new("mode").args(["list", "check", "preen", "repair", "interactive"]))]
 pub struct Cli {
+    /// Anything but a check.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Which guests.
     #[command(flatten)]
     pub target: Target,
     /// What is to be done.
     #[command(flatten)]
     pub work: Work,
+    /// What lies under the disks on the host.
+    #[command(flatten)]
+    pub host: HostLayers,
     /// How it is told.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// Anything but a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Take back what runs that were killed have left open, and do nothing else
+    Recover,
 }
 
 /// Which guests.
@@ -102,10 +120,27 @@ pub struct Work {
     #[arg(long, conflicts_with = "list")]
     pub dry_run: bool,
 
+    /// How filesystems are shown to their checkers
+    #[arg(long, value_enum, value_name = "ENGINE", default_value = "auto")]
+    pub engine: EngineChoice,
+
     /// Make overlays in DIR (default: /var/lib/virt-fsck for root,
     /// ~/.local/state/virt-fsck for others)
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// What lies under the disks on the host.
+#[derive(Args, Clone, Debug)]
+pub struct HostLayers {
+    /// A key for an encrypted device: ID:key:PASSPHRASE or ID:file:FILE, where
+    /// ID is its name, its device, its UUID or all; may be given several times
+    #[arg(long, value_name = "SELECTOR")]
+    pub key: Vec<KeySelector>,
+
+    /// Read FILE instead of /etc/virt-fsck.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// How it is told.

@@ -8,16 +8,19 @@ use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 
 use virt_fsck::check::outcome::Observer;
-use virt_fsck::cli::{Cli, OutputFormat};
-use virt_fsck::engine::user::folder;
+use virt_fsck::cli::{Cli, Command, OutputFormat};
+use virt_fsck::folders;
 use virt_fsck::interrupt::Interrupt;
+use virt_fsck::ledger::Ledger;
+use virt_fsck::ledger::recover::{Recovered, recover};
+use virt_fsck::reach::host::Host;
 use virt_fsck::report::clock::Clock;
 use virt_fsck::report::exit::ExitStatus;
 use virt_fsck::report::model::DomainReport;
 use virt_fsck::report::progress::{Bars, Lines, Quiet};
 use virt_fsck::report::style::{Facts, Style, Verbosity};
 use virt_fsck::report::{json, list, summary, tree};
-use virt_fsck::run::{Action, Options};
+use virt_fsck::run::{Action, Options, Run};
 use virt_fsck::select::Selection;
 use virt_fsck::sweep::Guests;
 
@@ -70,13 +73,22 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(check(cli))
+        .block_on(async {
+            // What a run that was killed has left comes first: it may lie on what is wanted now.
+            let recovered = recover(&folders::run_base()).await;
+            match cli.command {
+                Some(Command::Recover) => Ok(tell_recovered(&recovered)),
+                None => {
+                    recovered.iter().for_each(mention_recovered);
+                    check(cli).await
+                }
+            }
+        })
 }
 
 async fn check(cli: &Cli) -> anyhow::Result<ExitStatus> {
     let options = options(cli);
     let style = style();
-    let listed = options.action == Action::List;
     let machine = cli.output.format == OutputFormat::Json;
     let show = |report: &DomainReport| {
         if !machine {
@@ -84,19 +96,62 @@ async fn check(cli: &Cli) -> anyhow::Result<ExitStatus> {
         }
     };
     let observer = observer(cli, style);
+    let mut host = Host::new(cli.host.config.as_deref(), cli.host.key.clone())?;
     let guests = Guests::find(&cli.target).await?;
     // Until here a signal ends the process; from here there is something to put back.
     let mut interrupt = Interrupt::listen().context("listening for signals")?;
-    let reports = guests
-        .check_each(&options, &mut interrupt, observer.as_ref(), show)
-        .await;
-    let status = ExitStatus::of_all(&reports);
-    if machine {
-        print(&json::render(&reports, status, listed)?);
-    } else if matches!(options.action, Action::Check(_)) && !cli.output.quiet {
-        print(&summary::summary(&reports, style));
+    let mut ledger = Ledger::new(&options.run_base);
+    let mut run = Run {
+        options: &options,
+        ledger: &mut ledger,
+        host: &mut host,
+        interrupt: &mut interrupt,
+        observer: observer.as_ref(),
+    };
+    let reports = guests.check_each(&mut run, show).await;
+    let mut status = ExitStatus::of_all(&reports);
+    if let Err(left) = ledger.end().await {
+        complain(&format!("virt-fsck: {left}\n"));
+        status = status.with(ExitStatus::OPERATIONAL);
     }
+    tell(&reports, status, &options, style, cli)?;
     Ok(status)
+}
+
+/// What comes after the reports of each domain.
+fn tell(
+    reports: &[DomainReport],
+    status: ExitStatus,
+    options: &Options,
+    style: Style,
+    cli: &Cli,
+) -> anyhow::Result<()> {
+    if cli.output.format == OutputFormat::Json {
+        let listed = options.action == Action::List;
+        print(&json::render(reports, status, listed)?);
+    } else if matches!(options.action, Action::Check(_)) && !cli.output.quiet {
+        print(&summary::summary(reports, style));
+    }
+    Ok(())
+}
+
+/// `virt-fsck recover` was asked for.
+fn tell_recovered(recovered: &[Recovered]) -> ExitStatus {
+    if recovered.is_empty() {
+        print("nothing to clean up: no run was killed\n");
+    }
+    for run in recovered {
+        print(&format!("{run}\n"));
+    }
+    match recovered.iter().all(|run| run.left.is_empty()) {
+        true => ExitStatus::CLEAN,
+        false => ExitStatus::OPERATIONAL,
+    }
+}
+
+/// A run cleans up before it begins.
+fn mention_recovered(run: &Recovered) {
+    complain(&format!("virt-fsck: {run}\n"));
 }
 
 fn options(cli: &Cli) -> Options {
@@ -106,12 +161,13 @@ fn options(cli: &Cli) -> Options {
             disks: cli.target.disk.clone(),
             filesystems: cli.target.filesystem.clone(),
         },
-        run_base: folder::run_base(),
+        engine: cli.work.engine,
+        run_base: folders::run_base(),
         state_base: cli
             .work
             .state_dir
             .clone()
-            .unwrap_or_else(folder::default_state_base),
+            .unwrap_or_else(folders::default_state_base),
     }
 }
 

@@ -33,6 +33,12 @@ impl Selection {
         by_disk && by_name
     }
 
+    /// The layers that an answer is wanted for.
+    pub fn wanted<'l>(&self, layers: &'l [Layer]) -> Vec<&'l Layer> {
+        let all = layers.iter().flat_map(Layer::walk);
+        all.filter(|layer| self.wants(layer)).collect()
+    }
+
     /// The names that no disk and no layer has.
     pub fn unknown<'a>(&'a self, targets: &[&str], layers: &[Layer]) -> Vec<&'a str> {
         let all: Vec<&Layer> = layers.iter().flat_map(Layer::walk).collect();
@@ -64,6 +70,7 @@ fn has_uuid(layer: &Layer, name: &str) -> bool {
     let uuid = match &layer.content {
         Content::Filesystem(filesystem) => filesystem.uuid.as_deref(),
         Content::Swap { uuid, .. } | Content::Opaque { uuid, .. } => uuid.as_deref(),
+        Content::Dormant { uuid, .. } | Content::Pool { uuid, .. } => Some(uuid.as_str()),
         _ => None,
     };
     uuid.is_some_and(|uuid| uuid.eq_ignore_ascii_case(name))

@@ -5,16 +5,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::cause;
-use crate::check::outcome::{Observer, Verdict};
+use crate::check::outcome::Verdict;
 use crate::cli::Target;
 use crate::domain::libvirt::{KnownDomain, Libvirt, LibvirtError};
 use crate::domain::model::{Backing, DeviceKind, Disk, Domain, Format, Image, Source};
 use crate::domain::xml;
-use crate::interrupt::Interrupt;
 use crate::reach::identity::{self, Kind};
 use crate::reach::probe;
 use crate::report::model::DomainReport;
-use crate::run::{Options, Origin, not_looked_at, run};
+use crate::run::{Origin, Run, not_looked_at, run};
 use crate::units::SectorSize;
 
 /// No domain could be looked for.
@@ -71,21 +70,19 @@ impl Guests {
     /// wrong with one is in its report, and the others are done all the same.
     pub async fn check_each(
         &self,
-        options: &Options,
-        interrupt: &mut Interrupt,
-        observer: &dyn Observer,
+        held: &mut Run<'_>,
         mut finished: impl FnMut(&DomainReport),
     ) -> Vec<DomainReport> {
         let mut reports = Vec::new();
         match self {
             Self::One(domain, origin) => {
-                reports.push(run(domain, origin, options, interrupt, observer).await);
+                reports.push(run(held, domain, origin).await);
                 reports.iter().for_each(finished);
             }
             Self::OfLibvirt(libvirt, domains) => {
                 for domain in domains {
                     let report = match domain {
-                        Ok(known) => one(libvirt, known, options, interrupt, observer).await,
+                        Ok(known) => one(held, libvirt, known).await,
                         Err(name) => unknown(libvirt, name),
                     };
                     finished(&report);
@@ -126,19 +123,13 @@ fn asked_for(
     Ok(domains)
 }
 
-async fn one(
-    libvirt: &Libvirt,
-    known: &KnownDomain,
-    options: &Options,
-    interrupt: &mut Interrupt,
-    observer: &dyn Observer,
-) -> DomainReport {
-    if interrupt.is_raised() {
+async fn one(held: &mut Run<'_>, libvirt: &Libvirt, known: &KnownDomain) -> DomainReport {
+    if held.interrupt.is_raised() {
         return not_looked_at(&known.name, libvirt.uri(), Verdict::Interrupted);
     }
     let origin = Origin::Libvirt { libvirt, known };
     match libvirt.describe(known) {
-        Ok(domain) => run(&domain, &origin, options, interrupt, observer).await,
+        Ok(domain) => run(held, &domain, &origin).await,
         Err(error) => {
             let mut report = not_looked_at(
                 &known.name,

@@ -2,7 +2,6 @@
 
 use crate::check::checker::{self, Checker};
 use crate::check::outcome::Verdict;
-use crate::layers::extent::Extent;
 use crate::layers::filesystem::Filesystem;
 use crate::layers::tree::{Content, Layer};
 
@@ -13,14 +12,17 @@ pub enum Need<'a> {
     Nothing,
     /// The answer is known.
     Answer(Verdict),
+    /// LVM must activate it before it can be said what is in it.
+    Activation {
+        /// What it is.
+        reason: &'a str,
+    },
     /// It is a filesystem to be checked.
     Check {
         /// By this checker.
         checker: Checker,
         /// What its superblock tells.
         filesystem: &'a Filesystem,
-        /// The one run of bytes it lies in.
-        extent: Extent,
     },
 }
 
@@ -46,21 +48,18 @@ pub fn need(layer: &Layer) -> Need<'_> {
         Content::Filesystem(filesystem) => match checker::checker_for(filesystem.kind) {
             Err(verdict) => verdict,
             Ok(_) if is_cut_off(filesystem, layer) => cut_off(filesystem, layer),
-            Ok(checker) => match layer.extents.single() {
-                Some(extent) => {
-                    return Need::Check {
-                        checker,
-                        filesystem,
-                        extent,
-                    };
-                }
-                None => Verdict::NotChecked(format!(
-                    "it lies in {} separate pieces, which this version cannot put together",
-                    layer.extents.extents().len()
-                )),
-            },
+            Ok(checker) => {
+                return Need::Check {
+                    checker,
+                    filesystem,
+                };
+            }
         },
         Content::Swap { .. } => Verdict::NothingToCheck("swap space".to_owned()),
+        Content::Dormant { reason, .. } => return Need::Activation { reason },
+        Content::Pool { what, .. } => {
+            Verdict::NothingToCheck(format!("{what}: it holds other volumes"))
+        }
         Content::Opaque { reason, .. } => Verdict::NotChecked(reason.clone()),
         Content::Blank => Verdict::NothingToCheck("empty".to_owned()),
         Content::Unknown if holds_boot_code(layer) => {
@@ -69,6 +68,18 @@ pub fn need(layer: &Layer) -> Need<'_> {
         Content::Unknown => Verdict::NotChecked("it holds data that was not recognised".to_owned()),
         Content::Unreadable { cause } => Verdict::Failed(cause.clone()),
     })
+}
+
+/// The answer for what the user engine cannot show, and the kernel engine is not to be had for.
+pub fn beyond_the_user_engine(layer: &Layer, no_kernel: &str) -> Verdict {
+    let what = match &layer.content {
+        Content::Dormant { reason, .. } => format!("{reason}, which the user engine cannot open"),
+        _ => format!(
+            "it lies in {} separate pieces, which the user engine cannot put together",
+            layer.extents.places().count()
+        ),
+    };
+    Verdict::NotChecked(format!("{what}: {no_kernel}"))
 }
 
 fn is_cut_off(filesystem: &Filesystem, layer: &Layer) -> bool {

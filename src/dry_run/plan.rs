@@ -1,16 +1,14 @@
-//! The steps a check would take, as commands that can be pasted.
+//! One line a step; lines that begin with `#` explain.
 
 use std::path::{Path, PathBuf};
 
 use crate::check::checker::Mode;
 use crate::check::layer::{self, Need};
 use crate::cmd::tool::quoted;
-use crate::cmd::{Invocation, Tool};
-use crate::engine::user::nodes::{self, Access};
-use crate::engine::user::session;
-use crate::layers::extent::{Extent, ImageIndex};
+use crate::engine::choice::{self, Engine};
+use crate::layers::extent::ImageIndex;
 use crate::layers::tree::Layer;
-use crate::names::{self, NodeName};
+use crate::names::RunId;
 use crate::reach::chain::Chain;
 use crate::run::Options;
 use crate::units::Bytes;
@@ -26,42 +24,53 @@ pub struct PlannedDisk<'a> {
     pub read_only: bool,
 }
 
-/// One line a step; lines that begin with `#` explain. The folders are examples: a run makes new
-/// ones of its own. `disks` are in the order of the domain, `None` where one was not opened.
+/// The folders and devices are examples: a run makes new ones of its own. `disks` are in the order
+/// of the domain, `None` where one was not opened.
 pub fn steps(
     disks: &[Option<PlannedDisk<'_>>],
     wanted: &[&Layer],
     mode: Mode,
     options: &Options,
 ) -> Vec<String> {
+    let run = RunId::example();
     let mut plan = Plan {
         disks,
         mode,
-        run_folder: options.run_base.join("virt-fsck-EXAMPLE"),
-        state_folder: options.state_base.join("virt-fsck-EXAMPLE"),
+        run_folder: run.folder(&options.run_base),
+        state_folder: run.folder(&options.state_base),
+        run,
         overlaid: Vec::new(),
         shown: 0,
         lines: Vec::new(),
     };
     for layer in wanted {
-        plan.add_layer(layer);
+        plan.add_layer(layer, options);
     }
     plan.lines()
 }
 
-struct Plan<'a> {
-    disks: &'a [Option<PlannedDisk<'a>>],
-    mode: Mode,
-    run_folder: PathBuf,
-    state_folder: PathBuf,
+pub(super) struct Plan<'a> {
+    pub(super) disks: &'a [Option<PlannedDisk<'a>>],
+    pub(super) mode: Mode,
+    pub(super) run: RunId,
+    pub(super) run_folder: PathBuf,
+    pub(super) state_folder: PathBuf,
     /// The disks whose overlay is there already.
-    overlaid: Vec<ImageIndex>,
-    shown: usize,
-    lines: Vec<String>,
+    pub(super) overlaid: Vec<ImageIndex>,
+    pub(super) shown: usize,
+    pub(super) lines: Vec<String>,
 }
 
-impl Plan<'_> {
-    fn add_layer(&mut self, layer: &Layer) {
+/// A layer that a step shows.
+pub(super) struct PlannedLayer {
+    /// The file or device.
+    pub(super) path: PathBuf,
+    /// The commands that take it back.
+    pub(super) undo: Vec<String>,
+}
+
+impl<'a> Plan<'a> {
+    fn add_layer(&mut self, layer: &Layer, options: &Options) {
         match layer::need(layer) {
             Need::Nothing => {}
             Need::Answer(verdict) => {
@@ -69,99 +78,73 @@ impl Plan<'_> {
                 self.lines
                     .push(format!("# {}: {}, {reason}", layer.path, verdict.words()));
             }
+            Need::Activation { reason } => self.lines.push(format!(
+                "# {}: {reason}, which LVM activates when the kernel engine has opened its disks",
+                layer.path
+            )),
             Need::Check {
                 checker,
                 filesystem,
-                extent,
             } => {
-                let Some(Some(disk)) = self.disks.get(extent.image.0) else {
-                    return;
-                };
-                let mode = self.mode.on(layer.read_only || disk.read_only);
+                let disks = self.disks_under(layer);
+                let read_only = layer.read_only || disks.iter().any(|(_, disk)| disk.read_only);
+                let mode = self.mode.on(read_only);
                 self.lines
                     .push(format!("# {} ({})", layer.path, filesystem.kind.name()));
-                let mount_point = self.show(layer, *disk, extent, mode);
-                for step in checker.steps(filesystem, mode, &mount_point) {
+                self.shown += 1;
+                let shown = match choice::engine_for(options.engine, &layer.extents) {
+                    Ok(Engine::User) => self.by_user_engine(layer, &disks, mode),
+                    Ok(Engine::Kernel) => self.by_kernel_engine(layer, &disks, mode),
+                    Err(reason) => {
+                        let verdict = layer::beyond_the_user_engine(layer, &reason);
+                        let reason = verdict.reason().unwrap_or_default();
+                        self.lines.push(format!("# {}, {reason}", verdict.words()));
+                        return;
+                    }
+                };
+                let Some(shown) = shown else { return };
+                for step in checker.steps(filesystem, mode, &shown.path) {
                     let when = match step.when {
                         "" => String::new(),
                         when => format!("  # {when}"),
                     };
                     self.lines.push(format!("{}{when}", step.invocation));
                 }
-                self.take_back(&mount_point);
+                self.lines.extend(shown.undo);
             }
         }
     }
 
-    /// The steps that show a filesystem as a plain file: a storage daemon of its own, which is
-    /// ready when the command returns. A run has one for all, and talks to it.
-    fn show(
-        &mut self,
-        layer: &Layer,
-        disk: PlannedDisk<'_>,
-        extent: Extent,
-        mode: Mode,
-    ) -> PathBuf {
-        self.shown += 1;
-        let image = extent.image;
-        let access = Access::of(self.mode.on(disk.read_only).writes());
-        let mut daemon = Invocation::new(Tool::STORAGE_DAEMON, ["--daemonize", "--pidfile"]);
-        daemon.arguments.push(self.pid_file().into());
-        let mut option = |option: &str, value: &serde_json::Value| {
-            daemon.arguments.push(option.into());
-            daemon.arguments.push(value.to_string().into());
-        };
-        for node in nodes::disk(image, disk.chain, access) {
-            option("--blockdev", &node);
-        }
-        let mut below = NodeName::disk(image);
-        if !mode.writes() {
-            let file = names::overlay_file(&self.state_folder, image);
-            if !self.overlaid.contains(&image) {
-                self.overlaid.push(image);
-                self.lines
-                    .push(session::overlay_creation(&file, disk.size).to_string());
+    /// The disks that a layer lies on, each once.
+    fn disks_under(&self, layer: &Layer) -> Vec<(ImageIndex, PlannedDisk<'a>)> {
+        let mut disks: Vec<(ImageIndex, PlannedDisk<'a>)> = Vec::new();
+        for extent in layer.extents.places() {
+            let image = extent.image;
+            if let Some(Some(disk)) = self.disks.get(image.0)
+                && !disks.iter().any(|(known, _)| *known == image)
+            {
+                disks.push((image, *disk));
             }
-            option("--blockdev", &nodes::overlay(image, &file));
-            below = NodeName::overlay(image);
         }
-        let node = NodeName::filesystem(self.shown);
-        let mount_point = names::mount_point(&self.run_folder, &layer.path, self.shown);
-        let filesystem = nodes::filesystem(&node, &below, extent, Access::Write);
-        option("--blockdev", &filesystem);
-        let export = nodes::export(&node, &mount_point, Access::Write);
-        option("--export", &export);
-        self.lines.push(with_path("touch", &mount_point));
-        self.lines.push(daemon.to_string());
-        mount_point
-    }
-
-    fn take_back(&mut self, mount_point: &Path) {
-        let pid_file = quoted(self.pid_file().as_os_str());
-        self.lines.push(format!(
-            "kill \"$(cat {pid_file})\"; while test -e {pid_file}; do sleep 0.1; done"
-        ));
-        self.lines.push(with_path("rm", mount_point));
-    }
-
-    fn pid_file(&self) -> PathBuf {
-        self.run_folder.join("daemon.pid")
+        disks
     }
 
     fn lines(self) -> Vec<String> {
         if self.shown == 0 {
             return self.lines;
         }
-        let mut folders = vec![self.run_folder];
-        if !self.overlaid.is_empty() {
-            folders.push(self.state_folder);
-        }
-        let made = folders.iter().map(|folder| with_path("mkdir -p", folder));
-        let removed = folders.iter().map(|folder| with_path("rm -r", folder));
-        made.chain(self.lines).chain(removed).collect()
+        let folders = [self.run_folder, self.state_folder];
+        let named = |folder: &&PathBuf| {
+            let name = folder.to_string_lossy();
+            self.lines.iter().any(|line| line.contains(name.as_ref()))
+        };
+        let folders: Vec<_> = folders.iter().filter(named).collect();
+        let made: Vec<_> = folders.iter().map(|f| with_path("mkdir -p", f)).collect();
+        let removed: Vec<_> = folders.iter().map(|f| with_path("rm -r", f)).collect();
+        made.into_iter().chain(self.lines).chain(removed).collect()
     }
 }
 
-fn with_path(command: &str, path: &Path) -> String {
+pub(super) fn with_path(command: &str, path: &Path) -> String {
     format!("{command} {}", quoted(path.as_os_str()))
 }

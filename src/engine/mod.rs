@@ -1,3 +1,7 @@
 //! HOW: an extent map becomes a path that a checker can open.
 
+pub mod choice;
+pub mod kernel;
+pub mod overlay_key;
+pub mod session;
 pub mod user;

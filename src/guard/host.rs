@@ -16,6 +16,13 @@ pub struct HostClaim {
     devices: Vec<File>,
 }
 
+impl HostClaim {
+    /// Lets go of the devices, for an engine that holds them in a way of its own from here on.
+    pub fn release(&mut self) {
+        self.devices.clear();
+    }
+}
+
 /// Claims what the guest may write, for as long as the claim is kept.
 ///
 /// A block device opened with `O_EXCL` is the kernel's own way to ask: it fails while the device,

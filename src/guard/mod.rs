@@ -2,4 +2,5 @@
 
 pub mod domain;
 pub mod host;
+pub mod image_lock;
 pub mod others;

@@ -142,6 +142,21 @@ impl Daemon {
         Ok(())
     }
 
+    /// Hands the daemon a key, by the line that nobody else reads.
+    ///
+    /// # Errors
+    /// With the daemon's words.
+    pub async fn add_secret(&mut self, name: &NodeName, key: &str) -> Result<(), DaemonError> {
+        let secret = json!({ "qom-type": "secret", "id": name, "data": key });
+        match self.qmp.execute("object-add", secret).await {
+            Ok(_) => Ok(()),
+            Err(cause) => {
+                let what = "handing over the overlay's key".to_owned();
+                Err(self.failure(what, cause).await)
+            }
+        }
+    }
+
     /// Removes a node.
     ///
     /// # Errors

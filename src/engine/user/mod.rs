@@ -2,7 +2,6 @@
 //! file over FUSE. No kernel module, no device, and no root for images the user owns.
 
 pub mod daemon;
-pub mod folder;
 pub mod nodes;
 pub mod qmp;
 pub mod session;

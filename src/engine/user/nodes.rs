@@ -44,6 +44,26 @@ pub fn disk(image: ImageIndex, chain: &Chain, access: Access) -> Vec<Value> {
     nodes
 }
 
+/// The same as one node that holds the others, for qemu-nbd.
+pub fn nested(chain: &Chain, access: Access) -> Value {
+    let name = NodeName::disk(ImageIndex(0));
+    let mut under: Option<Value> = None;
+    let links = std::iter::once((&chain.top, access));
+    let links = links.chain(chain.under.iter().map(|link| (link, Access::ReadOnly)));
+    let links: Vec<_> = links.collect();
+    for (link, access) in links.into_iter().rev() {
+        let mut node = format_node(&name, link, access, None);
+        if let Some(options) = node.as_object_mut() {
+            options.remove("node-name");
+            if chain::records_backing(&link.format) {
+                options.insert("backing".to_owned(), json!(under));
+            }
+        }
+        under = Some(node);
+    }
+    without_io_uring(under.unwrap_or_default())
+}
+
 /// One image of a chain on its own, for qemu-img: nothing is named, nothing lies under it.
 pub fn alone(link: &Link) -> Value {
     let mut node = format_node(&NodeName::disk(ImageIndex(0)), link, Access::ReadOnly, None);
@@ -122,9 +142,10 @@ fn sliced(file: Value, slice: Option<Slice>, access: Access) -> Value {
 }
 
 /// The throw-away overlay over a disk; its file must be an empty qcow2 image of the same size.
-/// It does not outlive the run, so nothing of it needs to be flushed.
-pub fn overlay(image: ImageIndex, file: &std::path::Path) -> Value {
-    json!({
+/// It does not outlive the run, so nothing of it needs to be flushed. With a `key`, the name of a
+/// secret that the daemon has, it is encrypted.
+pub fn overlay(image: ImageIndex, file: &std::path::Path, key: Option<&NodeName>) -> Value {
+    let mut node = json!({
         "driver": "qcow2",
         "node-name": NodeName::overlay(image),
         "cache": { "direct": false, "no-flush": true },
@@ -134,7 +155,12 @@ pub fn overlay(image: ImageIndex, file: &std::path::Path) -> Value {
             "cache": { "direct": false, "no-flush": true },
         },
         "backing": NodeName::disk(image),
-    })
+    });
+    if let (Some(options), Some(key)) = (node.as_object_mut(), key) {
+        let encryption = json!({ "format": "luks", "key-secret": key });
+        options.insert("encrypt".to_owned(), encryption);
+    }
+    node
 }
 
 /// A filesystem that lies in one extent of a disk, or of the overlay over it.
@@ -226,6 +252,26 @@ mod tests {
             assert!(!without.to_string().contains("io_uring"), "{without}");
             assert_eq!(without["node-name"], "disk0");
         }
+    }
+
+    #[test]
+    fn a_nested_chain_names_no_nodes_and_only_its_top_is_writable() {
+        let chain = Chain {
+            top: link("/i/top", Format::Qcow2),
+            under: vec![
+                link("/i/middle", Format::Qcow2),
+                link("/i/base", Format::Raw),
+            ],
+        };
+        let node = nested(&chain, Access::Write);
+        assert_eq!(node["file"]["image"]["filename"], "/i/top");
+        assert_eq!(node["read-only"], false);
+        let middle = &node["backing"];
+        assert_eq!(middle["file"]["image"]["filename"], "/i/middle");
+        assert_eq!(middle["read-only"], true);
+        assert_eq!(middle["backing"]["file"]["image"]["filename"], "/i/base");
+        assert_eq!(middle["backing"].get("backing"), None, "raw has no backing");
+        assert!(!node.to_string().contains("node-name"));
     }
 
     #[test]

@@ -1,176 +1,99 @@
-//! The disks of one domain, opened; and each filesystem, shown while it is checked.
+//! The storage daemon with a domain's disks; and each filesystem, shown while it is checked.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::cmd::{CmdError, Invocation, Tool};
-use crate::engine::user::daemon::{Daemon, DaemonError, Export};
-use crate::engine::user::folder::{Folder, FolderError};
+use crate::cmd::{Invocation, Tool};
+use crate::engine::overlay_key;
+use crate::engine::session::{DiskToOpen, SessionError, Shown, ShownDisk, Writes, make_folder};
+use crate::engine::user::daemon::{Daemon, Export};
 use crate::engine::user::nodes::{self, Access};
-use crate::layers::extent::{Extent, ImageIndex};
-use crate::layers::read::{ReadAt, ReadImages};
+use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::tree::LayerPath;
+use crate::ledger::{Ledger, Mark, Step};
 use crate::names::{self, NodeName};
-use crate::reach::chain::Chain;
+use crate::reach::encrypted;
 use crate::units::Bytes;
-
-/// Less than this is too little for an overlay: qcow2 takes its clusters of 64 KiB one by one.
-const LEAST_ROOM: Bytes = Bytes::mib(1);
-
-/// The engine could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The storage daemon.
-    #[error(transparent)]
-    Daemon(#[from] DaemonError),
-    /// A folder of the run.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The overlay could not be made.
-    #[error("the overlay {path} could not be made (--state-dir names another folder)")]
-    Overlay {
-        /// Its file.
-        path: String,
-        /// The cause.
-        #[source]
-        source: CmdError,
-    },
-    /// A file of the run could not be opened or removed.
-    #[error("{path}")]
-    File {
-        /// Its path.
-        path: String,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// The storage daemon with a domain's disks, and what was made for it.
 #[derive(Debug)]
 pub struct Session {
+    begun: Mark,
     daemon: Daemon,
-    mount_points: Folder,
+    mount_points: PathBuf,
     state_base: PathBuf,
-    overlaid: HashSet<ImageIndex>,
+    sizes: HashMap<ImageIndex, Bytes>,
+    /// The disks that lie on encrypted storage.
+    encrypted: Vec<ImageIndex>,
+    overlaid: Vec<ImageIndex>,
     exposed: usize,
-}
-
-/// A disk, opened and shown as a plain file for the parsers.
-#[derive(Debug)]
-#[must_use = "a shown disk must be taken back"]
-pub struct ShownDisk {
-    export: Export,
-    file: File,
-    size: Bytes,
-}
-
-/// The disks that parsers read, by index.
-#[derive(Debug, Default)]
-pub struct ShownDisks(Vec<Option<ShownDisk>>);
-
-impl ShownDisks {
-    /// Adds the next disk; `None` if it could not be opened.
-    pub fn push(&mut self, disk: Option<ShownDisk>) {
-        self.0.push(disk);
-    }
-}
-
-impl ShownDisk {
-    /// Its size as the guest sees it.
-    pub fn size(&self) -> Bytes {
-        self.size
-    }
-}
-
-impl ReadAt for ShownDisk {
-    fn size(&self) -> Bytes {
-        self.size
-    }
-
-    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset.get())
-    }
-}
-
-impl ReadImages for ShownDisks {
-    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
-        let disk = self.0.get(index.0)?.as_ref()?;
-        Some(disk)
-    }
-}
-
-/// A filesystem shown as a plain file.
-#[derive(Debug)]
-#[must_use = "a shown filesystem must be taken back"]
-pub struct ShownFilesystem {
-    export: Export,
-    node: NodeName,
-}
-
-impl ShownFilesystem {
-    /// The plain file.
-    pub fn path(&self) -> &Path {
-        self.export.path()
-    }
-}
-
-/// Where a checker's writes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writes {
-    /// To the disk.
-    ToTheDisk,
-    /// To an overlay that is thrown away.
-    ToAnOverlay,
 }
 
 impl Session {
     /// Starts the storage daemon.
     ///
     /// # Errors
-    /// When it, or a folder for its mount points, is not to be had.
-    pub async fn start(run_base: &Path, state_base: &Path) -> Result<Self, SessionError> {
-        let mount_points = Folder::create(run_base)?;
-        match Daemon::start().await {
-            Ok(daemon) => Ok(Self {
-                daemon,
-                mount_points,
-                state_base: state_base.to_owned(),
-                overlaid: HashSet::new(),
-                exposed: 0,
-            }),
+    /// When it, or a folder for its mount points, is not to be had; nothing is left then.
+    pub async fn start(ledger: &mut Ledger, state_base: &Path) -> Result<Self, SessionError> {
+        let begun = ledger.mark();
+        match Self::try_start(ledger, state_base, begun).await {
+            Ok(session) => Ok(session),
             Err(error) => {
-                mount_points.remove()?;
-                Err(error.into())
+                ledger.undo_to(begun).await?;
+                Err(error)
             }
         }
+    }
+
+    async fn try_start(
+        ledger: &mut Ledger,
+        state_base: &Path,
+        begun: Mark,
+    ) -> Result<Self, SessionError> {
+        let number = ledger.number();
+        let mount_points = names::mount_points(ledger.folder()?, number);
+        make_folder(ledger, &mount_points)?;
+        ledger.about_to(Step::StorageDaemon)?;
+        let daemon = Daemon::start().await?;
+        ledger.taken();
+        Ok(Self {
+            begun,
+            daemon,
+            mount_points,
+            state_base: state_base.to_owned(),
+            sizes: HashMap::new(),
+            encrypted: Vec::new(),
+            overlaid: Vec::new(),
+            exposed: 0,
+        })
     }
 
     /// Opens a disk's images, with their locks, and shows the disk for reading.
     ///
     /// # Errors
-    /// When an image cannot be opened; [`DaemonError::InUse`] when somebody else has it open.
-    pub async fn open(
-        &mut self,
-        image: ImageIndex,
-        chain: &Chain,
-        access: Access,
-    ) -> Result<ShownDisk, SessionError> {
-        let top = chain.top.path.display().to_string();
-        for node in nodes::disk(image, chain, access) {
+    /// When an image cannot be opened, or somebody else has it open.
+    pub async fn open(&mut self, disk: DiskToOpen<'_>) -> Result<ShownDisk, SessionError> {
+        let top = disk.chain.top.path.display().to_string();
+        for node in nodes::disk(disk.image, disk.chain, disk.access) {
             self.daemon.add_node(node, &top).await?;
         }
-        let node = NodeName::disk(image);
-        let mount_point = self.mount_points.path().join(node.as_str());
+        let node = NodeName::disk(disk.image);
+        let mount_point = self.mount_points.join(node.as_str());
         let export = self
             .daemon
             .export(&node, mount_point, Access::ReadOnly)
             .await?;
         match opened(export.path()) {
-            Ok((file, size)) => Ok(ShownDisk { export, file, size }),
+            Ok((file, size)) => {
+                self.sizes.insert(disk.image, size);
+                if encrypted::is_encrypted(disk.chain) {
+                    self.encrypted.push(disk.image);
+                }
+                let mut shown = ShownDisk::new(file, Bytes::ZERO, size);
+                shown.export = Some(export);
+                Ok(shown)
+            }
             Err(error) => {
                 self.daemon.take_back(export).await?;
                 Err(error)
@@ -178,18 +101,12 @@ impl Session {
         }
     }
 
-    /// Takes the plain files of whole disks back; the images stay open, and locked.
+    /// Takes the plain file of a whole disk back; the image stays open, and locked.
     ///
     /// # Errors
-    /// The first error; the others are taken back all the same.
-    pub async fn hide(&mut self, disks: ShownDisks) -> Result<(), SessionError> {
-        let mut outcome = Ok(());
-        for disk in disks.0.into_iter().flatten() {
-            drop(disk.file);
-            let taken_back = self.daemon.take_back(disk.export).await;
-            outcome = outcome.and(taken_back.map_err(SessionError::from));
-        }
-        outcome
+    /// When the daemon refuses.
+    pub async fn hide(&mut self, export: Export) -> Result<(), SessionError> {
+        Ok(self.daemon.take_back(export).await?)
     }
 
     /// Shows a filesystem that lies in one extent of a disk.
@@ -198,22 +115,24 @@ impl Session {
     /// When the overlay cannot be made or the daemon refuses.
     pub async fn show(
         &mut self,
+        ledger: &mut Ledger,
         layer: &LayerPath,
-        extent: Extent,
-        disk_size: Bytes,
+        extents: &ExtentMap,
         writes: Writes,
-    ) -> Result<ShownFilesystem, SessionError> {
+    ) -> Result<Shown, SessionError> {
+        let pieces = || SessionError::Pieces(extents.places().count());
+        let extent = extents.single().ok_or_else(pieces)?;
         let below = match writes {
             Writes::ToTheDisk => NodeName::disk(extent.image),
-            Writes::ToAnOverlay => self.overlay(extent.image, disk_size).await?,
+            Writes::ToAnOverlay => self.overlay(ledger, extent.image).await?,
         };
         self.exposed += 1;
         let node = NodeName::filesystem(self.exposed);
         let raw = nodes::filesystem(&node, &below, extent, Access::Write);
         self.daemon.add_node(raw, layer.as_str()).await?;
-        let mount_point = names::mount_point(self.mount_points.path(), layer, self.exposed);
+        let mount_point = names::mount_point(&self.mount_points, layer, self.exposed);
         match self.daemon.export(&node, mount_point, Access::Write).await {
-            Ok(export) => Ok(ShownFilesystem { export, node }),
+            Ok(export) => Ok(Shown::export(export, node)),
             Err(error) => {
                 self.daemon.remove_node(&node).await?;
                 Err(error.into())
@@ -225,9 +144,9 @@ impl Session {
     ///
     /// # Errors
     /// When the daemon refuses.
-    pub async fn take_back(&mut self, shown: ShownFilesystem) -> Result<(), SessionError> {
-        self.daemon.take_back(shown.export).await?;
-        self.daemon.remove_node(&shown.node).await?;
+    pub async fn take_back(&mut self, export: Export, node: &NodeName) -> Result<(), SessionError> {
+        self.daemon.take_back(export).await?;
+        self.daemon.remove_node(node).await?;
         Ok(())
     }
 
@@ -235,78 +154,89 @@ impl Session {
     /// the daemon has it open, so that nothing of it can outlive the daemon.
     async fn overlay(
         &mut self,
+        ledger: &mut Ledger,
         image: ImageIndex,
-        disk_size: Bytes,
     ) -> Result<NodeName, SessionError> {
         let name = NodeName::overlay(image);
         if self.overlaid.contains(&image) {
             return Ok(name);
         }
-        let folder = Folder::create(&self.state_base)?;
-        let file = names::overlay_file(folder.path(), image);
-        let added = match overlay_creation(&file, disk_size).capture().await {
-            Ok(_) => self
-                .daemon
-                .add_node(nodes::overlay(image, &file), "the overlay")
-                .await
-                .map_err(SessionError::from),
-            Err(source) => Err(SessionError::Overlay {
-                path: file.display().to_string(),
-                source,
-            }),
-        };
-        let removed = match std::fs::remove_file(&file) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(SessionError::File {
-                path: file.display().to_string(),
-                source,
-            }),
-            _ => Ok(()),
-        };
-        added.and(removed)?;
-        folder.remove()?;
-        self.overlaid.insert(image);
+        let before = ledger.mark();
+        let made = self.make_overlay(ledger, image).await;
+        let removed = ledger.undo_to(before).await;
+        made?;
+        removed?;
+        self.overlaid.push(image);
         Ok(name)
     }
 
-    /// Why the overlay can take no more; `None` while there is room.
-    pub fn overlay_is_full(&self) -> Option<String> {
-        let free = rustix::fs::statvfs(&self.state_base).ok()?;
-        let free = Bytes::new(free.f_bavail.saturating_mul(free.f_frsize));
-        (free < LEAST_ROOM).then(|| {
-            format!(
-                "the overlay in {} ran out of space ({free} free); make room there, or name \
-                 another folder with --state-dir",
-                self.state_base.display()
-            )
-        })
+    async fn make_overlay(
+        &mut self,
+        ledger: &mut Ledger,
+        image: ImageIndex,
+    ) -> Result<(), SessionError> {
+        let size = self.sizes.get(&image).copied();
+        let size = size.ok_or(SessionError::NoDisk(image.0))?;
+        let number = ledger.number();
+        let folder = names::overlay_folder(&self.state_base, ledger.run()?, number);
+        make_folder(ledger, &folder)?;
+        let file = names::overlay_file(&folder, image);
+        ledger.about_to(Step::File { path: file.clone() })?;
+        let key = match self.encrypted.contains(&image) {
+            true => Some(overlay_key::random()?),
+            false => None,
+        };
+        let creation = overlay_creation(&file, size, key.as_ref().map(|_| Path::new(STDIN)));
+        let input = key.as_ref().map_or(&b""[..], |key| key.as_bytes());
+        let created = creation.capture_with_input(input).await;
+        created.map_err(|source| SessionError::Overlay {
+            path: file.display().to_string(),
+            source,
+        })?;
+        ledger.taken();
+        let name = NodeName::overlay_key(image);
+        if let Some(key) = &key {
+            self.daemon.add_secret(&name, key).await?;
+        }
+        let node = nodes::overlay(image, &file, key.as_ref().map(|_| &name));
+        Ok(self.daemon.add_node(node, "the overlay").await?)
     }
 
     /// Closes everything: images, locks, mount points, the daemon.
     ///
     /// # Errors
     /// The first error; the rest is closed all the same.
-    pub async fn close(self) -> Result<(), SessionError> {
-        let stopped = self.daemon.stop().await.map_err(SessionError::from);
-        let removed = self.mount_points.remove().map_err(SessionError::from);
-        stopped.and(removed)
+    pub async fn close(self, ledger: &mut Ledger) -> Result<(), SessionError> {
+        let stopped = self.daemon.stop().await;
+        let removed = ledger.undo_to(self.begun).await;
+        stopped?;
+        Ok(removed?)
     }
 }
 
-/// The call that makes an empty overlay's file.
-pub fn overlay_creation(file: &Path, disk_size: Bytes) -> Invocation {
+/// What qemu-img reads a key from.
+const STDIN: &str = "/dev/stdin";
+
+/// The call that makes an empty overlay's file. What lies on an encrypted device must not be
+/// written elsewhere in plain text: `key` is the file with the key that the overlay then gets. It
+/// lives no longer than the run, and is as random as keys get, so it is not strengthened.
+pub fn overlay_creation(file: &Path, disk_size: Bytes, key: Option<&Path>) -> Invocation {
     let size = disk_size.get().to_string();
     let mut call = Invocation::new(Tool::QEMU_IMG, ["create", "-q", "-f", "qcow2"]);
+    if let Some(key) = key {
+        let secret = format!("secret,id=key,file={}", key.display());
+        let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=1";
+        let arguments = ["--object", &secret, "-o", options];
+        call.arguments.extend(arguments.map(Into::into));
+    }
     call.arguments.push(file.as_os_str().to_owned());
     call.arguments.push(size.into());
     call
 }
 
 fn opened(path: &Path) -> Result<(File, Bytes), SessionError> {
-    let at = |source| SessionError::File {
-        path: path.display().to_string(),
-        source,
-    };
-    let file = File::open(path).map_err(at)?;
-    let size = Bytes::new(file.metadata().map_err(at)?.len());
+    let at = || SessionError::file(path);
+    let file = File::open(path).map_err(at())?;
+    let size = Bytes::new(file.metadata().map_err(at())?.len());
     Ok((file, size))
 }

@@ -1,0 +1,7 @@
+//! The steps a check would take, as commands that can be pasted.
+
+mod kernel;
+pub mod plan;
+mod user;
+
+pub use plan::{PlannedDisk, steps};

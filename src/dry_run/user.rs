@@ -1,0 +1,80 @@
+//! The user engine's steps: a storage daemon for each filesystem, which is ready when the command
+//! returns. A run has one for all, and talks to it.
+
+use std::path::PathBuf;
+
+use crate::check::checker::Mode;
+use crate::cmd::tool::quoted;
+use crate::cmd::{Invocation, Tool};
+use crate::dry_run::plan::{Plan, PlannedDisk, PlannedLayer, with_path};
+use crate::engine::user::nodes::{self, Access};
+use crate::engine::user::session;
+use crate::layers::extent::ImageIndex;
+use crate::layers::tree::Layer;
+use crate::names::{self, NodeName};
+use crate::reach::encrypted;
+
+impl Plan<'_> {
+    pub(super) fn by_user_engine(
+        &mut self,
+        layer: &Layer,
+        disks: &[(ImageIndex, PlannedDisk<'_>)],
+        mode: Mode,
+    ) -> Option<PlannedLayer> {
+        let extent = layer.extents.single()?;
+        let (image, disk) = *disks.first()?;
+        let access = Access::of(self.mode.on(disk.read_only).writes());
+        let mut daemon = Invocation::new(Tool::STORAGE_DAEMON, ["--daemonize", "--pidfile"]);
+        daemon.arguments.push(self.pid_file().into());
+        let mut option = |option: &str, value: String| {
+            daemon.arguments.push(option.into());
+            daemon.arguments.push(value.into());
+        };
+        for node in nodes::disk(image, disk.chain, access) {
+            option("--blockdev", node.to_string());
+        }
+        let mut below = NodeName::disk(image);
+        if !mode.writes() {
+            let file = names::overlay_file(&self.state_folder, image);
+            let key_file = self.run_folder.join(format!("disk{}.key", image.0));
+            let key = encrypted::is_encrypted(disk.chain).then_some(key_file);
+            if !self.overlaid.contains(&image) {
+                self.overlaid.push(image);
+                if let Some(key) = &key {
+                    let key = quoted(key.as_os_str());
+                    let random = "head -c 24 /dev/urandom | base64";
+                    self.lines.push(format!("(umask 077; {random} >{key})"));
+                }
+                let creation = session::overlay_creation(&file, disk.size, key.as_deref());
+                self.lines.push(creation.to_string());
+            }
+            let name = NodeName::overlay_key(image);
+            if let Some(key) = &key {
+                let secret = format!("secret,id={},file={}", name.as_str(), key.display());
+                option("--object", secret);
+            }
+            let node = nodes::overlay(image, &file, key.as_ref().map(|_| &name));
+            option("--blockdev", node.to_string());
+            below = NodeName::overlay(image);
+        }
+        let node = NodeName::filesystem(self.shown);
+        let mount_point = names::mount_point(&self.run_folder, &layer.path, self.shown);
+        let filesystem = nodes::filesystem(&node, &below, extent, Access::Write);
+        option("--blockdev", filesystem.to_string());
+        let export = nodes::export(&node, &mount_point, Access::Write);
+        option("--export", export.to_string());
+        self.lines.push(with_path("touch", &mount_point));
+        self.lines.push(daemon.to_string());
+        let pid_file = quoted(self.pid_file().as_os_str());
+        let undo = vec![
+            format!("kill \"$(cat {pid_file})\"; while test -e {pid_file}; do sleep 0.1; done"),
+            with_path("rm", &mount_point),
+        ];
+        let path = mount_point;
+        Some(PlannedLayer { path, undo })
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.run_folder.join("daemon.pid")
+    }
+}

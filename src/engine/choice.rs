@@ -1,0 +1,63 @@
+//! Which engine serves a domain.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::layers::extent::ExtentMap;
+
+/// What the user chose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    /// The user engine where it can serve, the kernel engine for what needs it.
+    #[default]
+    Auto,
+    /// Only QEMU's storage daemon and FUSE.
+    User,
+    /// Only devices of the kernel.
+    Kernel,
+}
+
+/// Why the kernel engine cannot be used here at all; `None` if it can.
+pub fn no_kernel_engine() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("the kernel engine needs root");
+    }
+    if !Path::new("/sys/class/misc/device-mapper").exists() {
+        return Some(
+            "the kernel engine needs device-mapper, which this kernel does not have (modprobe dm-mod)",
+        );
+    }
+    None
+}
+
+/// Whether the user engine cannot be used here: the storage daemon or FUSE is not there.
+pub fn no_user_engine() -> bool {
+    crate::cmd::Tool::STORAGE_DAEMON.locate().is_err() || !Path::new("/dev/fuse").exists()
+}
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The storage daemon.
+    User,
+    /// The kernel.
+    Kernel,
+}
+
+/// The engine that shows a filesystem.
+///
+/// # Errors
+/// Why neither can.
+pub fn engine_for(choice: EngineChoice, extents: &ExtentMap) -> Result<Engine, String> {
+    let in_one_piece = extents.single().is_some();
+    let user = in_one_piece && !(choice == EngineChoice::Auto && no_user_engine());
+    match choice {
+        EngineChoice::Auto | EngineChoice::User if user => Ok(Engine::User),
+        EngineChoice::User => Err("--engine kernel can, as root".to_owned()),
+        EngineChoice::Auto | EngineChoice::Kernel => match no_kernel_engine() {
+            None => Ok(Engine::Kernel),
+            Some(reason) => Err(reason.to_owned()),
+        },
+    }
+}

@@ -1,0 +1,387 @@
+//! The disks of one domain, opened by one of the engines.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+
+use crate::cmd::CmdError;
+use crate::engine::kernel::activation::Opened;
+use crate::engine::kernel::loops::LoopError;
+use crate::engine::kernel::mapping::MappingError;
+use crate::engine::kernel::module::ModuleError;
+use crate::engine::kernel::nbd::NbdError;
+use crate::engine::kernel::table::TableError;
+use crate::engine::kernel::volumes::VolumesError;
+use crate::engine::kernel::{self};
+use crate::engine::user;
+use crate::engine::user::daemon::{DaemonError, Export};
+use crate::engine::user::nodes::Access;
+use crate::guard::host::HostClaim;
+use crate::guard::image_lock::LockError;
+use crate::layers::dormant::DormantGroup;
+use crate::layers::extent::{ExtentMap, ImageIndex};
+use crate::layers::read::{ReadAt, ReadImages};
+use crate::layers::tree::LayerPath;
+use crate::ledger::book::Left;
+use crate::ledger::{Ledger, LedgerError, Mark, Step};
+use crate::names::NodeName;
+use crate::reach::chain::Chain;
+use crate::units::{Bytes, SectorSize};
+
+/// Less than this is too little for an overlay: qcow2 takes its clusters of 64 KiB one by one.
+const LEAST_ROOM: Bytes = Bytes::mib(1);
+
+/// The engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The storage daemon.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// The ledger could not be written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Something could not be taken back.
+    #[error(transparent)]
+    Left(#[from] Left),
+    /// The overlay could not be made.
+    #[error("the overlay {path} could not be made (--state-dir names another folder)")]
+    Overlay {
+        /// Its file.
+        path: String,
+        /// The cause.
+        #[source]
+        source: CmdError,
+    },
+    /// A file, folder or device could not be made, opened or removed.
+    #[error("{path}")]
+    File {
+        /// Its path.
+        path: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else has an image open.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A loop device.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
+    /// A device-mapper device.
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+    /// A network block device.
+    #[error(transparent)]
+    Nbd(#[from] NbdError),
+    /// The kernel's module for them.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// A layer cannot be a table of device-mapper.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A guest's volumes that LVM must activate.
+    #[error(transparent)]
+    Volumes(#[from] VolumesError),
+    /// A layer lies on a disk that was not opened.
+    #[error("disk number {0} is not open")]
+    NoDisk(usize),
+    /// The user engine shows only what lies in one piece.
+    #[error("it lies in {0} pieces")]
+    Pieces(usize),
+}
+
+impl SessionError {
+    /// For what the system said of a path.
+    pub fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.display().to_string();
+        move |source| Self::File { path, source }
+    }
+
+    /// Whether somebody else has an image open.
+    pub const fn is_in_use(&self) -> bool {
+        matches!(
+            self,
+            Self::Daemon(DaemonError::InUse(_))
+                | Self::Lock(LockError::InUse(_))
+                | Self::Nbd(NbdError::InUse(_))
+        )
+    }
+}
+
+/// A disk that is to be opened.
+#[derive(Debug)]
+pub struct DiskToOpen<'a> {
+    /// Which it is.
+    pub image: ImageIndex,
+    /// Its images.
+    pub chain: &'a Chain,
+    /// Whether repairs may go to it.
+    pub access: Access,
+    /// Its sectors as the guest sees them.
+    pub sector_size: SectorSize,
+    /// What holds its devices until the engine does.
+    pub claim: &'a mut HostClaim,
+}
+
+/// A disk, opened for the parsers to read.
+#[derive(Debug)]
+#[must_use = "a shown disk must be taken back"]
+pub struct ShownDisk {
+    pub(super) export: Option<Export>,
+    file: File,
+    offset: Bytes,
+    size: Bytes,
+}
+
+impl ShownDisk {
+    /// The disk whose `size` bytes begin at `offset` of a file.
+    pub(super) fn new(file: File, offset: Bytes, size: Bytes) -> Self {
+        Self {
+            export: None,
+            file,
+            offset,
+            size,
+        }
+    }
+
+    /// Its size as the guest sees it.
+    pub fn size(&self) -> Bytes {
+        self.size
+    }
+}
+
+impl ReadAt for ShownDisk {
+    fn size(&self) -> Bytes {
+        self.size
+    }
+
+    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        let at = self.offset.checked_add(offset);
+        let at = at.ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.file.read_exact_at(buffer, at.get())
+    }
+}
+
+/// The disks that parsers read, by index.
+#[derive(Debug, Default)]
+pub struct ShownDisks(Vec<Option<ShownDisk>>);
+
+impl ShownDisks {
+    /// Adds the next disk; `None` if it could not be opened.
+    pub fn push(&mut self, disk: Option<ShownDisk>) {
+        self.0.push(disk);
+    }
+
+    /// Adds a disk with a number of its own.
+    pub fn put(&mut self, image: ImageIndex, disk: ShownDisk) {
+        if self.0.len() <= image.0 {
+            self.0.resize_with(image.0.saturating_add(1), || None);
+        }
+        if let Some(place) = self.0.get_mut(image.0) {
+            *place = Some(disk);
+        }
+    }
+}
+
+impl ReadImages for ShownDisks {
+    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
+        let disk = self.0.get(index.0)?.as_ref()?;
+        Some(disk)
+    }
+}
+
+/// A filesystem, shown as a file or device.
+#[derive(Debug)]
+#[must_use = "a shown filesystem must be taken back"]
+pub struct Shown {
+    path: PathBuf,
+    pub(super) by: ShownBy,
+}
+
+#[derive(Debug)]
+pub(super) enum ShownBy {
+    /// An export of the storage daemon.
+    Export(Export, NodeName),
+    /// Devices, in the ledger since the mark.
+    Devices(Mark),
+}
+
+impl Shown {
+    pub(super) fn device(path: PathBuf, mark: Mark) -> Self {
+        let by = ShownBy::Devices(mark);
+        Self { path, by }
+    }
+
+    pub(super) fn export(export: Export, node: NodeName) -> Self {
+        Self {
+            path: export.path().to_owned(),
+            by: ShownBy::Export(export, node),
+        }
+    }
+
+    /// The file or device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Where a checker's writes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// To the disk.
+    ToTheDisk,
+    /// To an overlay that is thrown away.
+    ToAnOverlay,
+}
+
+/// A domain's disks in the hands of an engine.
+#[derive(Debug)]
+pub enum Session {
+    /// The storage daemon.
+    User(user::session::Session),
+    /// The kernel.
+    Kernel(kernel::session::Session),
+}
+
+impl Session {
+    /// Opens a disk's images, with their locks, and shows the disk for reading.
+    ///
+    /// # Errors
+    /// When an image cannot be opened, or somebody else has it open.
+    pub async fn open(
+        &mut self,
+        ledger: &mut Ledger,
+        disk: DiskToOpen<'_>,
+    ) -> Result<ShownDisk, SessionError> {
+        match self {
+            Self::User(session) => session.open(disk).await,
+            Self::Kernel(session) => session.open(ledger, disk).await,
+        }
+    }
+
+    /// Takes the disks back from the parsers; the images stay open, and locked.
+    ///
+    /// # Errors
+    /// The first error; the others are taken back all the same.
+    pub async fn hide(&mut self, disks: ShownDisks) -> Result<(), SessionError> {
+        let mut outcome = Ok(());
+        for disk in disks.0.into_iter().flatten() {
+            let ShownDisk { export, file, .. } = disk;
+            drop(file);
+            if let (Some(export), Self::User(session)) = (export, &mut *self) {
+                outcome = outcome.and(session.hide(export).await);
+            }
+        }
+        outcome
+    }
+
+    /// Whether a layer can be shown: the user engine shows only what lies in one piece.
+    pub fn can_show(&self, extents: &ExtentMap) -> bool {
+        match self {
+            Self::User(_) => extents.single().is_some(),
+            Self::Kernel(_) => true,
+        }
+    }
+
+    /// Whether repairs may go to all the disks that a layer lies on. The user engine is asked only
+    /// for what its storage daemon has opened so.
+    pub fn is_writable(&self, extents: &ExtentMap) -> bool {
+        match self {
+            Self::User(_) => true,
+            Self::Kernel(session) => session.is_writable(extents),
+        }
+    }
+
+    /// Lets LVM activate the volumes of a group; the user engine cannot.
+    ///
+    /// # Errors
+    /// When the devices for LVM cannot be made.
+    pub async fn activate(
+        &mut self,
+        ledger: &mut Ledger,
+        group: &DormantGroup,
+    ) -> Result<Vec<Opened>, SessionError> {
+        match self {
+            Self::User(_) => Ok(Vec::new()),
+            Self::Kernel(session) => session.activate(ledger, group).await,
+        }
+    }
+
+    /// Shows a layer as a plain file or a device.
+    ///
+    /// # Errors
+    /// When the engine cannot; nothing of it is left then.
+    pub async fn show(
+        &mut self,
+        ledger: &mut Ledger,
+        layer: &LayerPath,
+        extents: &ExtentMap,
+        writes: Writes,
+    ) -> Result<Shown, SessionError> {
+        match self {
+            Self::User(session) => session.show(ledger, layer, extents, writes).await,
+            Self::Kernel(session) => session.show(ledger, extents, writes).await,
+        }
+    }
+
+    /// Takes a filesystem back: all that the checker wrote is in the image afterwards.
+    ///
+    /// # Errors
+    /// When that cannot be said.
+    pub async fn take_back(
+        &mut self,
+        ledger: &mut Ledger,
+        shown: Shown,
+    ) -> Result<(), SessionError> {
+        match (self, shown.by) {
+            (Self::User(session), ShownBy::Export(export, node)) => {
+                session.take_back(export, &node).await
+            }
+            (_, ShownBy::Devices(mark)) => {
+                let flushed = File::open(&shown.path).and_then(|device| device.sync_all());
+                ledger.undo_to(mark).await?;
+                flushed.map_err(SessionError::file(&shown.path))
+            }
+            (Self::Kernel(_), ShownBy::Export(..)) => Ok(()),
+        }
+    }
+
+    /// Closes everything.
+    ///
+    /// # Errors
+    /// The first error; the rest is closed all the same.
+    pub async fn close(self, ledger: &mut Ledger) -> Result<(), SessionError> {
+        match self {
+            Self::User(session) => session.close(ledger).await,
+            Self::Kernel(session) => session.close(ledger).await,
+        }
+    }
+}
+
+/// Why the overlay can take no more; `None` while there is room.
+pub fn overlay_is_full(state_base: &Path) -> Option<String> {
+    let free = rustix::fs::statvfs(state_base).ok()?;
+    let free = Bytes::new(free.f_bavail.saturating_mul(free.f_frsize));
+    (free < LEAST_ROOM).then(|| {
+        format!(
+            "the overlay in {} ran out of space ({free} free); make room there, or name another \
+             folder with --state-dir",
+            state_base.display()
+        )
+    })
+}
+
+/// Makes a folder that only its owner can look into; it is in the ledger. The folders above it are
+/// made too, and stay.
+pub(super) fn make_folder(ledger: &mut Ledger, path: &Path) -> Result<(), SessionError> {
+    if let Some(above) = path.parent() {
+        std::fs::create_dir_all(above).map_err(SessionError::file(above))?;
+    }
+    let folder = path.to_owned();
+    ledger.about_to(Step::Folder { path: folder })?;
+    let made = std::fs::DirBuilder::new().mode(0o700).create(path);
+    made.map_err(SessionError::file(path))?;
+    ledger.taken();
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! One domain from start to end.
+
+pub mod checks;
+pub mod domain;
+pub mod look;
+pub mod options;
+pub mod reached;
+
+pub use domain::{not_looked_at, run};
+pub use options::{Action, Options, Origin, Run};

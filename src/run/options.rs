@@ -1,0 +1,128 @@
+//! What is asked of a run, and what it holds on to from start to end.
+
+use std::path::PathBuf;
+
+use crate::cause;
+use crate::check::checker::Mode;
+use crate::check::outcome::{Observer, Verdict};
+use crate::domain::libvirt::{KnownDomain, Libvirt};
+use crate::engine::choice::EngineChoice;
+use crate::guard;
+use crate::interrupt::Interrupt;
+use crate::ledger::Ledger;
+use crate::reach::host::Host;
+use crate::select::Selection;
+
+/// What is to be done with each domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Show its layers.
+    List,
+    /// Show the steps a check would take.
+    DryRun(Mode),
+    /// Check its filesystems.
+    Check(Mode),
+}
+
+impl Action {
+    /// Whether disks are written.
+    pub const fn writes(self) -> bool {
+        match self {
+            Self::List | Self::DryRun(_) => false,
+            Self::Check(mode) => mode.writes(),
+        }
+    }
+}
+
+/// What holds for all domains of a run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is to be done.
+    pub action: Action,
+    /// Which parts of a domain.
+    pub selection: Selection,
+    /// By which engine.
+    pub engine: EngineChoice,
+    /// Where the run's folder goes.
+    pub run_base: PathBuf,
+    /// Where overlays go.
+    pub state_base: PathBuf,
+}
+
+/// Where a domain was read from.
+#[derive(Debug)]
+pub enum Origin<'a> {
+    /// libvirt, which can be asked for its state.
+    Libvirt {
+        /// The connection.
+        libvirt: &'a Libvirt,
+        /// The domain there.
+        known: &'a KnownDomain,
+    },
+    /// An XML file.
+    XmlFile(String),
+    /// Images named on the command line.
+    Images,
+}
+
+impl Origin<'_> {
+    /// For the report.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Libvirt { libvirt, .. } => libvirt.uri().to_owned(),
+            Self::XmlFile(file) => file.clone(),
+            Self::Images => "image".to_owned(),
+        }
+    }
+
+    /// The connection, if there is one.
+    pub const fn libvirt(&self) -> Option<&Libvirt> {
+        match self {
+            Self::Libvirt { libvirt, .. } => Some(libvirt),
+            Self::XmlFile(_) | Self::Images => None,
+        }
+    }
+
+    /// Asks libvirt whether the domain may be touched at this moment.
+    ///
+    /// # Errors
+    /// The verdict if it may not.
+    pub fn ask(&self) -> Result<(), Verdict> {
+        let Self::Libvirt { libvirt, known } = self else {
+            return Ok(());
+        };
+        let condition = libvirt.condition(known).map_err(|error| failed(&error))?;
+        match guard::domain::refusal(&known.name, condition) {
+            Some(reason) => Err(Verdict::Refused(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What runs hold on to, one domain after the other.
+pub struct Run<'a> {
+    /// What is asked.
+    pub options: &'a Options,
+    /// What is open.
+    pub ledger: &'a mut Ledger,
+    /// The host's own layers under the disks.
+    pub host: &'a mut Host,
+    /// The signal to stop.
+    pub interrupt: &'a mut Interrupt,
+    /// Who watches.
+    pub observer: &'a dyn Observer,
+}
+
+impl std::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run")
+            .field("options", self.options)
+            .field("ledger", self.ledger)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What could not be done, as a verdict.
+pub fn failed(error: &(dyn std::error::Error + 'static)) -> Verdict {
+    Verdict::Failed(cause::sentence(error))
+}

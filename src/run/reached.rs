@@ -1,0 +1,129 @@
+//! The disks of a domain on their way: where they are, and whether they may be touched.
+
+use crate::check::outcome::Verdict;
+use crate::domain::model::{Disk, Domain};
+use crate::guard;
+use crate::guard::host::HostClaim;
+use crate::guard::others::DiskInUse;
+use crate::reach::chain::Chain;
+use crate::reach::disk::reach;
+use crate::report::model::{DiskContent, DiskReport};
+use crate::run::options::{Action, Origin, Run, failed};
+
+/// A disk on its way: what was reached, or why not.
+#[derive(Debug)]
+pub struct Reached<'a> {
+    /// As the XML has it.
+    pub disk: &'a Disk,
+    /// Its images on this host.
+    pub chain: Result<Chain, Verdict>,
+    /// Held until an engine holds the disk.
+    pub claim: HostClaim,
+    /// The commands that would make it exist, when only the plan is asked for.
+    pub plan: Vec<String>,
+}
+
+impl Reached<'_> {
+    /// Why the disk must not be touched, if one of these is the same.
+    fn refusal(&self, in_use: &[DiskInUse]) -> Option<String> {
+        let chain = self.chain.as_ref().ok()?;
+        guard::others::refusal(self.disk, chain, in_use)
+    }
+}
+
+/// Finds all disks, and leaves out those that somebody uses.
+///
+/// # Errors
+/// The verdict if nothing of the domain may be touched.
+pub async fn reach_all<'d>(
+    run: &mut Run<'_>,
+    domain: &'d Domain,
+    origin: &Origin<'_>,
+) -> Result<Vec<Reached<'d>>, Verdict> {
+    let mut reached = Vec::new();
+    for disk in &domain.disks {
+        let mut plan = Vec::new();
+        let chain = match run.options.action {
+            Action::DryRun(_) => reach(disk, origin.libvirt(), false, run, Some(&mut plan)).await,
+            action => reach(disk, origin.libvirt(), action.writes(), run, None).await,
+        };
+        reached.push(Reached {
+            disk,
+            chain,
+            claim: HostClaim::default(),
+            plan,
+        });
+    }
+    leave_out_what_others_use(&mut reached, origin).await?;
+    leave_out_what_the_host_uses(&mut reached);
+    Ok(reached)
+}
+
+async fn leave_out_what_others_use(
+    reached: &mut [Reached<'_>],
+    origin: &Origin<'_>,
+) -> Result<(), Verdict> {
+    let in_use = disks_in_use(origin).await?;
+    for disk in reached {
+        if let Some(reason) = disk.refusal(&in_use) {
+            disk.chain = Err(Verdict::Refused(reason));
+        }
+    }
+    Ok(())
+}
+
+/// Asks once more, because a guest may have been started since: the domain itself, or another
+/// one that uses its disks.
+///
+/// # Errors
+/// The verdict if so.
+pub async fn ask_again(reached: &[Reached<'_>], origin: &Origin<'_>) -> Result<(), Verdict> {
+    origin.ask()?;
+    let in_use = disks_in_use(origin).await?;
+    match reached.iter().find_map(|disk| disk.refusal(&in_use)) {
+        Some(reason) => Err(Verdict::Refused(reason)),
+        None => Ok(()),
+    }
+}
+
+async fn disks_in_use(origin: &Origin<'_>) -> Result<Vec<DiskInUse>, Verdict> {
+    match origin.libvirt() {
+        Some(libvirt) => guard::others::disks_in_use(libvirt)
+            .await
+            .map_err(|error| failed(&error)),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn leave_out_what_the_host_uses(reached: &mut [Reached<'_>]) {
+    for disk in reached {
+        let Ok(chain) = &disk.chain else { continue };
+        match guard::host::claim(chain) {
+            Ok(claim) => disk.claim = claim,
+            Err(reason) => disk.chain = Err(Verdict::Refused(reason)),
+        }
+    }
+}
+
+/// What the report says of a disk before it is opened.
+pub fn disk_report(reached: &Reached<'_>) -> DiskReport {
+    let disk = reached.disk;
+    let mut notes = Vec::new();
+    if disk.shareable {
+        notes.push("shareable: other domains may be meant to use it too".to_owned());
+    }
+    if disk.transient {
+        notes.push("transient: what the guest writes is dropped when it stops".to_owned());
+    }
+    DiskReport {
+        target: disk.target.clone(),
+        source: disk.image.source.as_ref().map(ToString::to_string),
+        format: disk.image.format.name().to_owned(),
+        size: None,
+        notes,
+        content: DiskContent::NotOpened(match &reached.chain {
+            Ok(_) => Verdict::Interrupted,
+            Err(verdict) => verdict.clone(),
+        }),
+    }
+}
