@@ -150,6 +150,28 @@ pub async fn follow(disk: &Disk) -> Result<Chain, ChainError> {
     })
 }
 
+/// Gives an image that the XML names another path. Tells whether there was such an image.
+pub fn rename(disk: &mut Disk, from: &Path, to: &Path) -> bool {
+    let renamed = |image: &mut Image| {
+        let is_it = image.source.as_ref().and_then(Source::path) == Some(from);
+        if is_it {
+            image.source = Some(Source::Block(to.to_owned()));
+        }
+        is_it
+    };
+    if renamed(&mut disk.image) {
+        return true;
+    }
+    let mut backing = &mut disk.backing;
+    while let Backing::Given(under) = backing {
+        if renamed(&mut under.image) {
+            return true;
+        }
+        backing = &mut under.backing;
+    }
+    false
+}
+
 /// The formats whose header can name an image under theirs.
 pub const fn records_backing(format: &Format) -> bool {
     matches!(

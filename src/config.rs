@@ -1,0 +1,345 @@
+//! /etc/virt-fsck.toml: what crypttab, fstab and LVM do not tell. Described in virt-fsck.toml(5).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::reach::crypttab::{self, CryptEntry};
+use crate::reach::fstab::MountEntry;
+use crate::reach::lines::Origin;
+
+/// Where it is looked for.
+pub const DEFAULT: &str = "/etc/virt-fsck.toml";
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1024 * 1024;
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Encrypted devices.
+    pub crypts: Vec<CryptEntry>,
+    /// Filesystems of the host.
+    pub mounts: Vec<MountEntry>,
+    /// What volume groups lie on.
+    pub groups: Vec<GroupEntry>,
+}
+
+/// The devices without which a volume group is not seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// Its name.
+    pub name: String,
+    /// The devices, as crypttab would name them.
+    pub devices: Vec<String>,
+    /// Where this is said.
+    pub origin: Origin,
+}
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("{path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// What it says is wrong.
+    #[error("{origin}: {message}")]
+    Wrong {
+        /// Where.
+        origin: Origin,
+        /// What.
+        message: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    #[serde(default)]
+    crypt: Vec<Spanned<Crypt>>,
+    #[serde(default)]
+    mount: Vec<Spanned<Mount>>,
+    #[serde(default)]
+    volume_group: Vec<Spanned<VolumeGroup>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Crypt {
+    name: String,
+    device: String,
+    key_file: Option<PathBuf>,
+    header: Option<PathBuf>,
+    #[serde(default)]
+    options: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Mount {
+    target: PathBuf,
+    device: String,
+    #[serde(rename = "type")]
+    filesystem: Option<String>,
+    #[serde(default)]
+    options: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct VolumeGroup {
+    name: String,
+    devices: Vec<String>,
+}
+
+impl Config {
+    /// The file that the user named.
+    ///
+    /// # Errors
+    /// When it cannot be read or says something that is unknown.
+    pub fn named(path: &Path) -> Result<Self, ConfigError> {
+        let at = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(at)?;
+        let mut file = io::Read::take(file, LARGEST.saturating_add(1));
+        io::Read::read_to_string(&mut file, &mut text).map_err(at)?;
+        if text.len() as u64 > LARGEST {
+            return Err(at(io::ErrorKind::FileTooLarge.into()));
+        }
+        Self::parse(&text, path)
+    }
+
+    /// The file at its place; that there is none is no error.
+    ///
+    /// # Errors
+    /// As [`Config::named`].
+    pub fn at_its_place() -> Result<Self, ConfigError> {
+        match Self::named(Path::new(DEFAULT)) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            other => other,
+        }
+    }
+
+    /// What a file's text says.
+    ///
+    /// # Errors
+    /// As [`Config::named`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let origin = |at: usize| Origin {
+            file: path.to_owned(),
+            line: line(text, at),
+        };
+        let wrong = |at: usize, message: String| ConfigError::Wrong {
+            origin: origin(at),
+            message,
+        };
+        let file: File = toml::from_str(text).map_err(|error| {
+            let message = error.message().lines().collect::<Vec<_>>().join("; ");
+            wrong(error.span().map_or(0, |span| span.start), message)
+        })?;
+        let mut config = Self::default();
+        for entry in file.crypt {
+            let at = entry.span().start;
+            config.crypts.push(
+                entry
+                    .into_inner()
+                    .checked(origin(at))
+                    .map_err(|why| wrong(at, why))?,
+            );
+        }
+        for entry in file.mount {
+            let at = entry.span().start;
+            config.mounts.push(
+                entry
+                    .into_inner()
+                    .checked(origin(at))
+                    .map_err(|why| wrong(at, why))?,
+            );
+        }
+        for entry in file.volume_group {
+            let at = entry.span().start;
+            let VolumeGroup { name, devices } = entry.into_inner();
+            if devices.is_empty() {
+                return Err(wrong(at, format!("the volume group {name} has no devices")));
+            }
+            config.groups.push(GroupEntry {
+                name,
+                devices,
+                origin: origin(at),
+            });
+        }
+        Ok(config)
+    }
+}
+
+impl Crypt {
+    fn checked(self, origin: Origin) -> Result<CryptEntry, String> {
+        if self.name.is_empty() || self.name.contains('/') {
+            return Err(format!("{:?} is no name of a mapping", self.name));
+        }
+        for path in [&self.key_file, &self.header].into_iter().flatten() {
+            absolute(path)?;
+        }
+        let key = self
+            .key_file
+            .as_deref()
+            .map(Path::to_string_lossy)
+            .unwrap_or_default();
+        let key = crypttab::key_source(&key, &self.options);
+        let mut options = crypttab::options(&self.options);
+        options.header = self.header.or(options.header);
+        Ok(CryptEntry {
+            name: self.name,
+            device: self.device,
+            key,
+            options,
+            origin,
+        })
+    }
+}
+
+impl Mount {
+    fn checked(self, origin: Origin) -> Result<MountEntry, String> {
+        absolute(&self.target)?;
+        Ok(MountEntry {
+            device: self.device,
+            target: self.target,
+            filesystem: self.filesystem.filter(|kind| kind != "auto"),
+            options: self.options,
+            origin,
+        })
+    }
+}
+
+fn absolute(path: &Path) -> Result<(), String> {
+    match path.is_absolute() {
+        true => Ok(()),
+        false => Err(format!("{} is no absolute path", path.display())),
+    }
+}
+
+/// The line of a byte, from 1.
+fn line(text: &str, at: usize) -> usize {
+    let before = text.as_bytes().iter().take(at);
+    before
+        .filter(|byte| **byte == b'\n')
+        .count()
+        .saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reach::crypttab::{CryptOptions, KeySource};
+
+    fn parsed(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/etc/virt-fsck.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_that_can_be_said() {
+        let config = parsed(
+            "# comment\n\
+             [[crypt]]\n\
+             name = \"cr_hd0\"\n\
+             device = \"/dev/lvg2/lvhd0\"\n\
+             key-file = \"/etc/keys/hd0\"\n\
+             header = \"/etc/keys/hd0.header\"\n\
+             options = \"discard,key-slot=2\"\n\
+             \n\
+             [[crypt]]\n\
+             name = \"cr_pv\"\n\
+             device = \"UUID=77\"\n\
+             [[mount]]\n\
+             target = \"/kvm/os\"\n\
+             device = \"/dev/mapper/cr_kvmos\"\n\
+             type = \"ext4\"\n\
+             options = \"noatime\"\n\
+             [[volume-group]]\n\
+             name = \"lvg2\"\n\
+             devices = [\"/dev/mapper/cr_pv\"]\n",
+        )
+        .unwrap();
+        let [first, second] = config.crypts.as_slice() else {
+            panic!("{config:?}");
+        };
+        assert_eq!(first.key, KeySource::File("/etc/keys/hd0".into()));
+        assert_eq!(
+            first.options,
+            CryptOptions {
+                discard: true,
+                key_slot: Some(2),
+                header: Some("/etc/keys/hd0.header".into()),
+                ..CryptOptions::default()
+            }
+        );
+        assert_eq!(first.origin.to_string(), "/etc/virt-fsck.toml, line 2");
+        assert_eq!(second.key, KeySource::Ask);
+        assert_eq!(second.origin.line, 9);
+        assert_eq!(config.mounts[0].target, Path::new("/kvm/os"));
+        assert_eq!(config.mounts[0].filesystem.as_deref(), Some("ext4"));
+        assert_eq!(config.groups[0].devices, ["/dev/mapper/cr_pv"]);
+        assert_eq!(parsed("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        for (text, line, part) in [
+            ("\n\ncrypt = 1\n", 3, "invalid type"),
+            ("[[crypt]]\nname = \"a\"\n", 1, "device"),
+            (
+                "[[crypt]]\nname = \"a\"\ndevice = \"b\"\nkeyfile = \"c\"\n",
+                4,
+                "keyfile",
+            ),
+            ("[[crypts]]\n", 1, "crypts"),
+            ("[[crypt]\n", 1, ""),
+            ("\n[[crypt]]\nname = \"a/b\"\ndevice = \"b\"\n", 2, "a/b"),
+            (
+                "[[mount]]\ntarget = \"kvm\"\ndevice = \"b\"\n",
+                1,
+                "no absolute path",
+            ),
+            (
+                "[[volume-group]]\nname = \"v\"\ndevices = []\n",
+                1,
+                "no devices",
+            ),
+        ] {
+            let error = parsed(text).unwrap_err();
+            let wanted = format!("/etc/virt-fsck.toml, line {line}: ");
+            assert!(error.starts_with(&wanted), "{text:?}: {error}");
+            assert!(
+                error.contains(part) && !error.contains('\n'),
+                "{text:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none.toml");
+        let error = Config::named(&path).unwrap_err();
+        let sentence = crate::cause::sentence(&error);
+        assert!(
+            sentence.ends_with("none.toml cannot be read: No such file or directory"),
+            "{sentence}"
+        );
+        std::fs::write(&path, b"# \xff\n").unwrap();
+        assert!(Config::named(&path).is_err());
+    }
+}
