@@ -76,9 +76,9 @@ struct Trial<'a, F> {
 }
 
 impl<F> Trial<'_, F> {
-    async fn with<E>(&mut self, key: &Key) -> Result<bool, KeyError<E>>
+    async fn with<T, E>(&mut self, key: &Key) -> Result<Option<T>, KeyError<E>>
     where
-        F: AsyncFnMut(&Key) -> Result<bool, E>,
+        F: AsyncFnMut(&Key) -> Result<Option<T>, E>,
         E: std::error::Error + 'static,
     {
         if self.interrupt.is_raised() {
@@ -97,20 +97,20 @@ impl Keys {
         }
     }
 
-    /// Calls `opens` with one key after the other until one is right: a `--key` that names the
-    /// device, the host's own key file, a `--key` for all, passphrases that were typed for others
+    /// Calls `opens` with one key after the other until one is right, and gives what it has given
+    /// for that: a `--key` that names the device, the host's own key file, a `--key` for all, passphrases that were typed for others
     /// before, and at last what is typed at the terminal.
     ///
     /// # Errors
     /// When no key was right, `opens` failed, or a signal came.
-    pub async fn open<F, E>(
+    pub async fn open<F, T, E>(
         &mut self,
         container: &Container,
         interrupt: &mut Interrupt,
         opens: F,
-    ) -> Result<(), KeyError<E>>
+    ) -> Result<T, KeyError<E>>
     where
-        F: AsyncFnMut(&Key) -> Result<bool, E>,
+        F: AsyncFnMut(&Key) -> Result<Option<T>, E>,
         E: std::error::Error + 'static,
     {
         let mut trial = Trial {
@@ -120,15 +120,17 @@ impl Keys {
         };
         let named = |selector: &&KeySelector| container.ids.contains(&selector.id);
         for selector in self.selectors.iter().filter(named) {
-            if selected(selector, &mut trial).await? {
-                return Ok(());
+            if let Some(opened) = selected(selector, &mut trial).await? {
+                return Ok(opened);
             }
         }
         if let Some(file) = &container.file {
             let shown = format!("the key file {}", file.path.display());
             match std::fs::File::open(&file.path) {
-                Ok(_) if trial.with(&Key::File(file.clone())).await? => return Ok(()),
-                Ok(_) => trial.tried.push(shown),
+                Ok(_) => match trial.with(&Key::File(file.clone())).await? {
+                    Some(opened) => return Ok(opened),
+                    None => trial.tried.push(shown),
+                },
                 Err(error) => {
                     let why = cause::sentence(&error);
                     trial
@@ -142,28 +144,29 @@ impl Keys {
             .iter()
             .filter(|selector| selector.is_for_all())
         {
-            if selected(selector, &mut trial).await? {
-                return Ok(());
+            if let Some(opened) = selected(selector, &mut trial).await? {
+                return Ok(opened);
             }
         }
         for passphrase in &self.typed {
-            if trial.with(&Key::Passphrase(passphrase.clone())).await? {
-                return Ok(());
+            let key = Key::Passphrase(passphrase.clone());
+            if let Some(opened) = trial.with(&key).await? {
+                return Ok(opened);
             }
         }
-        let typed = self.ask(container, &mut trial).await?;
+        let (typed, opened) = self.ask(container, &mut trial).await?;
         self.typed.push(typed);
-        Ok(())
+        Ok(opened)
     }
 
     /// Asks at the terminal until the answer is right.
-    async fn ask<F, E>(
+    async fn ask<F, T, E>(
         &self,
         container: &Container,
         trial: &mut Trial<'_, F>,
-    ) -> Result<Passphrase, KeyError<E>>
+    ) -> Result<(Passphrase, T), KeyError<E>>
     where
-        F: AsyncFnMut(&Key) -> Result<bool, E>,
+        F: AsyncFnMut(&Key) -> Result<Option<T>, E>,
         E: std::error::Error + 'static,
     {
         let question = format!("Passphrase for {}: ", container.shown);
@@ -188,8 +191,8 @@ impl Keys {
                 }
             };
             let key = Key::Passphrase(passphrase.clone());
-            if trial.with(&key).await? {
-                return Ok(passphrase);
+            if let Some(opened) = trial.with(&key).await? {
+                return Ok((passphrase, opened));
             }
         }
         trial
@@ -199,18 +202,19 @@ impl Keys {
     }
 }
 
-async fn selected<F, E>(
+async fn selected<F, T, E>(
     selector: &KeySelector,
     trial: &mut Trial<'_, F>,
-) -> Result<bool, KeyError<E>>
+) -> Result<Option<T>, KeyError<E>>
 where
-    F: AsyncFnMut(&Key) -> Result<bool, E>,
+    F: AsyncFnMut(&Key) -> Result<Option<T>, E>,
     E: std::error::Error + 'static,
 {
     let shown = match &selector.key {
         SelectedKey::Passphrase(passphrase) => {
-            if trial.with(&Key::Passphrase(passphrase.clone())).await? {
-                return Ok(true);
+            let key = Key::Passphrase(passphrase.clone());
+            if let Some(opened) = trial.with(&key).await? {
+                return Ok(Some(opened));
             }
             format!("the passphrase of --key {}", selector.id)
         }
@@ -221,8 +225,8 @@ where
                     // guestfish takes a line; cryptsetup the file as it is.
                     let line = whole.without_newline();
                     for key in line.into_iter().chain([whole]) {
-                        if trial.with(&Key::Passphrase(key)).await? {
-                            return Ok(true);
+                        if let Some(opened) = trial.with(&Key::Passphrase(key)).await? {
+                            return Ok(Some(opened));
                         }
                     }
                     shown
@@ -235,7 +239,7 @@ where
         }
     };
     trial.tried.push(shown);
-    Ok(false)
+    Ok(None)
 }
 
 fn no_key<E: std::error::Error + 'static>(

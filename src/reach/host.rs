@@ -8,19 +8,22 @@ use std::path::{Path, PathBuf};
 
 use crate::cause;
 use crate::config::{Config, ConfigError};
+use crate::engine::kernel::loops::LoopDevice;
 use crate::engine::kernel::mapping::{self, MappingError};
 use crate::engine::user::nodes::Access;
 use crate::interrupt::Interrupt;
 use crate::keys::{KeyError, KeySelector, Keys};
-use crate::ledger::{Ledger, LedgerError, Step};
+use crate::ledger::{Handle, Ledger, LedgerError, Step};
 use crate::names::MappingName;
 use crate::reach::crypttab::{self, CryptEntry};
 use crate::reach::fstab::{self, MountEntry};
+use crate::reach::lines;
 use crate::reach::luks::{self, Luks};
 use crate::reach::mounting;
 use crate::reach::mounts;
 use crate::reach::plan::{self, Facts, Files, Opening, Plan, PlanError};
 use crate::reach::volumes::{self, HostVolume, Scope, VolumeError};
+use crate::units::Bytes;
 
 const CRYPTTAB: &str = "/etc/crypttab";
 const FSTAB: &str = "/etc/fstab";
@@ -144,10 +147,9 @@ impl Files for Opened {
 
 impl Opened {
     /// An entry of the host was opened under another name.
-    pub(super) fn add(&mut self, entry: &CryptEntry, name: &MappingName) {
-        for place in ["/dev/mapper/", plan::LINK_BY_NAME] {
-            let named = PathBuf::from(format!("{place}{}", entry.name));
-            self.0.push((named, name.path()));
+    pub(super) fn add(&mut self, entry: &CryptEntry, opened: &Path) {
+        for named in plan::nodes_of(&entry.name) {
+            self.0.push((named, opened.to_owned()));
         }
     }
 
@@ -305,18 +307,37 @@ impl Host {
             access,
         };
         luks.refuse_if_in_use()?;
-        let name = self.mapping_name(ledger, &entry.name)?;
-        ledger.about_to(Step::Mapping { name: name.clone() })?;
-        self.keys
+        luks.refuse_if_read_only()?;
+        let header = luks.header().await?;
+        let volume_key = self
+            .keys
             .open(&luks.container(), interrupt, async |key| {
-                luks.open(&name, key).await
+                luks.volume_key(&header, key).await
             })
             .await?;
+        let under = match device.is_file() {
+            true => attached(ledger, &device, access).await?,
+            false => device.clone(),
+        };
+        let for_lvm = self.is_of_group(entry);
+        let name = self.mapping_name(ledger, &entry.name)?;
+        ledger.about_to(Step::Mapping { name: name.clone() })?;
+        let node = luks.map(&name, &header, &volume_key, &under, for_lvm)?;
         ledger.taken();
-        self.opened.add(entry, &name);
+        self.opened.add(entry, &node);
         // LVM may see more now.
         self.volumes = None;
         Ok(())
+    }
+
+    /// Whether a volume group of the host lies on it, by the configuration. On all others LVM shall
+    /// see nothing: it is a guest's.
+    fn is_of_group(&self, entry: &CryptEntry) -> bool {
+        let nodes = plan::nodes_of(&entry.name);
+        let devices = self.config.groups.iter().flat_map(|group| &group.devices);
+        devices
+            .filter_map(|device| lines::device_path(device))
+            .any(|device| nodes.contains(&device))
     }
 
     async fn activate(
@@ -426,11 +447,10 @@ impl Host {
         let name = self.mapping_name(ledger, &shown)?;
         ledger.about_to(Step::Mapping { name: name.clone() })?;
         let table = format!("0 {sectors} linear {number} 0\n");
-        mapping::make(&name, &table, Access::ReadOnly)
-            .await
+        let node = mapping::make(&name, &table, Access::ReadOnly)
             .map_err(|error| not_shielded(&device, &error))?;
         ledger.taken();
-        Ok(name.path())
+        Ok(node)
     }
 
     fn mapping_name(&mut self, ledger: &mut Ledger, name: &str) -> Result<MappingName, HostError> {
@@ -440,10 +460,23 @@ impl Host {
 
     /// Where a device of a table is, which was planned to exist by now.
     fn device(&self, named: &str) -> Result<PathBuf, HostError> {
-        crate::reach::lines::device_path(named)
+        lines::device_path(named)
             .and_then(|path| self.opened.located(&path))
             .ok_or_else(|| HostError::Failed(format!("{named} is gone")))
     }
+}
+
+/// A file as a block device.
+async fn attached(ledger: &mut Ledger, file: &Path, access: Access) -> Result<PathBuf, HostError> {
+    ledger.about_to(Step::Loop {
+        file: file.to_owned(),
+    })?;
+    let device = LoopDevice::attach(file, Bytes::ZERO, None, None, access)
+        .await
+        .map_err(|error| HostError::Failed(cause::sentence(&error)))?;
+    let node = device.path().to_owned();
+    ledger.taken_with(Handle::Loop(device));
+    Ok(node)
 }
 
 fn not_shielded(device: &Path, error: &MappingError) -> HostError {

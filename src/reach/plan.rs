@@ -16,10 +16,10 @@ const DEEPEST: usize = 16;
 const MOST_LINKS: usize = 40;
 
 /// Where device-mapper's devices are.
-const MAPPER: &str = "/dev/mapper";
+pub(super) const MAPPER: &str = "/dev/mapper";
 
 /// A link to one of them, by udev.
-pub(super) const LINK_BY_NAME: &str = "/dev/disk/by-id/dm-name-";
+const LINK_BY_NAME: &str = "/dev/disk/by-id/dm-name-";
 
 /// One step on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -381,6 +381,14 @@ impl Planner<'_> {
             self.openings.push(opening);
         }
     }
+}
+
+/// The paths of a device-mapper device, by its name.
+pub(super) fn nodes_of(name: &str) -> [PathBuf; 2] {
+    [
+        Path::new(MAPPER).join(name),
+        format!("{LINK_BY_NAME}{name}").into(),
+    ]
 }
 
 /// The name of a device-mapper device, by its path.

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use crate::engine::user::nodes::Access;
-use crate::keys::Key;
 use crate::names::{MappingName, RunId};
 use crate::reach::host::{Host, HostError};
 use crate::reach::lines;
@@ -55,9 +54,9 @@ impl Host {
                         device: &device,
                         access,
                     };
-                    let key = luks.container().file.map(Key::File);
+                    let key = luks.container().file;
                     let command = luks.opening(&name, key.as_ref()).to_string();
-                    opened.add(&entry, &name);
+                    opened.add(&entry, &Path::new(plan::MAPPER).join(name.as_str()));
                     command
                 }
             }

@@ -10,7 +10,7 @@ use crate::engine::user::nodes::Access;
 use crate::layers::dormant::{Activation, DormantGroup};
 use crate::layers::lvm::LogicalVolumeId;
 use crate::ledger::{Ledger, Step};
-use crate::names::{self, MappingName};
+use crate::names;
 
 /// What LVM made of a volume, and the disk to read it by.
 pub type Opened = (LogicalVolumeId, Activation, Option<ShownDisk>);
@@ -46,7 +46,7 @@ impl Session {
             .any(|member| self.is_encrypted(member));
         let number = ledger.number();
         let group = GuestGroup {
-            devices: devices.iter().map(MappingName::path).collect(),
+            devices: devices.iter().map(|(_, node)| node.clone()).collect(),
             uuid: dormant.uuid,
             name: dormant.name.clone(),
             folder: names::lvm_folder(ledger.folder()?, number),
@@ -73,8 +73,8 @@ impl Session {
         }
         ledger.taken();
         // The host's LVM must not find the guest's volume group on them.
-        for device in &devices {
-            mapping::hide(device).await?;
+        for (name, _) in &devices {
+            mapping::hide(name)?;
         }
         Ok(opened)
     }

@@ -1,13 +1,13 @@
-//! Device-mapper devices of our own, made and removed by dmsetup(8).
-//!
-//! With `DM_DISABLE_UDEV=1` libdevmapper makes the node itself, and udev's rules, which know a
-//! finished device by what libdevmapper tells them of it, neither scan it for LVM and MD nor keep it
-//! open when it is to be removed (udev/10-dm.rules.in and 69-dm-lvm.rules.in of LVM2).
+//! Device-mapper devices of our own, known by their names.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cmd::{CmdError, Invocation, Tool};
+use rustix::io::Errno;
+
+use crate::cmd::{Invocation, Tool};
+use crate::engine::kernel::control;
 use crate::engine::user::nodes::Access;
 use crate::names::MappingName;
 
@@ -20,33 +20,39 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum MappingError {
     /// The kernel has no device-mapper.
-    #[error("this kernel has no device-mapper ({0})")]
-    NoDeviceMapper(String),
-    /// dmsetup refused.
-    #[error("the device {name} cannot be made")]
+    #[error("this kernel has no device-mapper (modprobe dm-mod loads it where there is one)")]
+    NoDeviceMapper,
+    /// The kernel refused.
+    #[error("the device-mapper device {name} cannot be made")]
     Make {
         /// Its name.
         name: String,
         /// The cause.
         #[source]
-        source: CmdError,
+        source: io::Error,
+    },
+    /// What lies under it is in use.
+    #[error("the device-mapper device {name} cannot be made: what lies under it is in use")]
+    InUse {
+        /// Its name.
+        name: String,
     },
     /// It is still in use.
-    #[error("the device {name} cannot be removed: it is in use{}", by(.holders))]
+    #[error("the device-mapper device {name} cannot be removed: it is in use{}", by(.holders))]
     Busy {
         /// Its name.
         name: String,
         /// The devices that lie on it.
         holders: Vec<String>,
     },
-    /// dmsetup does not remove it.
-    #[error("the device {name} cannot be removed")]
+    /// The kernel does not remove it.
+    #[error("the device-mapper device {name} cannot be removed")]
     Remove {
         /// Its name.
         name: String,
         /// The cause.
         #[source]
-        source: CmdError,
+        source: io::Error,
     },
 }
 
@@ -57,72 +63,60 @@ fn by(holders: &[String]) -> String {
     }
 }
 
-/// Makes the device `name` with a table, a line a target.
+/// Makes the device `name` with a table, a line a target; gives its node.
 ///
 /// # Errors
-/// When dmsetup or the kernel refuses.
-pub async fn make(name: &MappingName, table: &str, access: Access) -> Result<(), MappingError> {
-    made(name, &creation(name, access), table).await
+/// When the kernel refuses; nothing is left then.
+pub fn make(name: &MappingName, table: &str, access: Access) -> Result<PathBuf, MappingError> {
+    made(name, Some(&name.uuid()), table, access)
 }
 
 /// The same for a device that LVM is to see until [`hide`] is called.
 ///
 /// # Errors
 /// As [`make`].
-pub async fn make_for_lvm(
+pub fn make_for_lvm(
     name: &MappingName,
     table: &str,
     access: Access,
-) -> Result<(), MappingError> {
-    made(name, &creation_without_uuid(name, access), table).await
+) -> Result<PathBuf, MappingError> {
+    made(name, None, table, access)
 }
 
 /// Gives a device its UUID, and so hides it from the host's LVM.
 ///
 /// # Errors
-/// When dmsetup refuses.
-pub async fn hide(name: &MappingName) -> Result<(), MappingError> {
-    let uuid = name.uuid();
-    let call = Invocation::new(Tool::DMSETUP, ["rename", name.as_str(), "--setuuid", &uuid]);
-    let renamed = call.without_udev().capture().await;
-    renamed.map(|_| ()).map_err(|source| MappingError::Make {
-        name: name.as_str().to_owned(),
-        source,
-    })
+/// When the kernel refuses.
+pub fn hide(name: &MappingName) -> Result<(), MappingError> {
+    control::set_uuid(name.as_str(), &name.uuid()).map_err(|error| not_made(name, error))
 }
 
-async fn made(name: &MappingName, creation: &Invocation, table: &str) -> Result<(), MappingError> {
-    match creation.capture_with_input(table.as_bytes()).await {
-        Ok(_) => Ok(()),
-        Err(source) if !Path::new("/dev/mapper/control").exists() => Err(
-            MappingError::NoDeviceMapper(crate::cause::sentence(&source)),
-        ),
-        Err(source) => Err(MappingError::Make {
-            name: name.as_str().to_owned(),
-            source,
-        }),
+fn made(
+    name: &MappingName,
+    uuid: Option<&str>,
+    table: &str,
+    access: Access,
+) -> Result<PathBuf, MappingError> {
+    let failed = |error| not_made(name, error);
+    let targets = control::targets(table).map_err(failed)?;
+    let node = control::make(name.as_str(), uuid).map_err(failed)?;
+    match control::start(name.as_str(), &targets, access == Access::ReadOnly) {
+        Ok(()) => Ok(node),
+        Err(error) => {
+            // The first error is the one to tell; the ledger removes what is left.
+            let _later = control::remove(name.as_str());
+            Err(failed(error))
+        }
     }
 }
 
-/// The call that makes a device; the table comes on its standard input.
-pub fn creation(name: &MappingName, access: Access) -> Invocation {
-    let mut call = creation_without_uuid(name, access);
-    call.arguments.push("--uuid".into());
-    call.arguments.push(name.uuid().into());
-    call
-}
-
-fn creation_without_uuid(name: &MappingName, access: Access) -> Invocation {
-    let mut call = Invocation::new(Tool::DMSETUP, ["create", name.as_str()]);
-    if access == Access::ReadOnly {
-        call.arguments.push("--readonly".into());
+fn not_made(name: &MappingName, source: io::Error) -> MappingError {
+    let name = name.as_str().to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => MappingError::NoDeviceMapper,
+        io::ErrorKind::ResourceBusy => MappingError::InUse { name },
+        _ => MappingError::Make { name, source },
     }
-    call.without_udev()
-}
-
-/// The call that removes a device.
-pub fn removal(name: &MappingName) -> Invocation {
-    Invocation::new(Tool::DMSETUP, ["remove", name.as_str()]).without_udev()
 }
 
 /// Removes a device, if it is there. What is briefly busy is tried again.
@@ -130,27 +124,50 @@ pub fn removal(name: &MappingName) -> Invocation {
 /// # Errors
 /// When it stays busy.
 pub async fn remove(name: &MappingName) -> Result<(), MappingError> {
-    let mut outcome = Ok(());
-    for attempt in 0..TRIES {
-        if attempt > 0 {
-            tokio::time::sleep(BETWEEN_TRIES).await;
+    for attempt in 1..=TRIES {
+        match control::remove(name.as_str()).map_err(|error| (Errno::from_io_error(&error), error))
+        {
+            Ok(()) | Err((Some(Errno::NXIO | Errno::NOENT), _)) => return Ok(()),
+            Err((Some(Errno::BUSY), _)) if attempt < TRIES => {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            Err((Some(Errno::BUSY), _)) => break,
+            Err((_, source)) => {
+                return Err(MappingError::Remove {
+                    name: name.as_str().to_owned(),
+                    source,
+                });
+            }
         }
-        let Some(device) = in_sysfs(name) else {
-            return Ok(());
-        };
-        outcome = match removal(name).capture().await {
-            Ok(_) => return Ok(()),
-            Err(_) if is_open(&device) => Err(MappingError::Busy {
-                name: name.as_str().to_owned(),
-                holders: holders(&device),
-            }),
-            Err(source) => Err(MappingError::Remove {
-                name: name.as_str().to_owned(),
-                source,
-            }),
-        };
     }
-    outcome
+    Err(MappingError::Busy {
+        name: name.as_str().to_owned(),
+        holders: in_sysfs(name)
+            .map(|device| holders(&device))
+            .unwrap_or_default(),
+    })
+}
+
+/// The node of a device, if there is such a device.
+pub fn path_of(name: &MappingName) -> Option<PathBuf> {
+    Some(Path::new("/dev").join(in_sysfs(name)?.file_name()?))
+}
+
+/// The command that makes a device, for those who do it by hand; the table comes on its standard
+/// input.
+pub fn creation(name: &MappingName, access: Access) -> Invocation {
+    let mut call = Invocation::new(Tool::DMSETUP, ["create", name.as_str()]);
+    if access == Access::ReadOnly {
+        call.arguments.push("--readonly".into());
+    }
+    call.arguments.push("--uuid".into());
+    call.arguments.push(name.uuid().into());
+    call
+}
+
+/// The command that removes a device.
+pub fn removal(name: &MappingName) -> Invocation {
+    Invocation::new(Tool::DMSETUP, ["remove", name.as_str()])
 }
 
 /// The folder of the device in sysfs, if there is such a device
@@ -164,10 +181,8 @@ fn in_sysfs(name: &MappingName) -> Option<PathBuf> {
 }
 
 fn holders(device: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(device.join("holders"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let entries = std::fs::read_dir(device.join("holders"));
+    let entries = entries.into_iter().flatten().flatten();
     entries
         .map(|holder| {
             let name = std::fs::read_to_string(holder.path().join("dm/name"));
@@ -177,18 +192,4 @@ fn holders(device: &Path) -> Vec<String> {
             }
         })
         .collect()
-}
-
-/// Whether somebody has it open: opening it exclusively is the kernel's own way to ask.
-fn is_open(device: &Path) -> bool {
-    use std::os::unix::fs::OpenOptionsExt;
-    let Some(name) = device.file_name() else {
-        return false;
-    };
-    let exclusive = i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or_default();
-    std::fs::File::options()
-        .read(true)
-        .custom_flags(exclusive)
-        .open(Path::new("/dev").join(name))
-        .is_err()
 }

@@ -18,6 +18,9 @@ const APPEARANCE: Duration = Duration::from_secs(10);
 /// How long udev may still look at a device that was given back.
 const RELEASE: Duration = Duration::from_secs(10);
 
+/// How long after a refusal it is tried again.
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
 /// The nbd module is not to be had, or did not go.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
@@ -99,16 +102,23 @@ pub async fn load() -> Result<Loaded, ModuleError> {
 /// # Errors
 /// When modprobe fails although nobody uses it.
 pub async fn unload() -> Result<Unloaded, ModuleError> {
-    let idle = wait::until(RELEASE, || connected().is_some() || open_count() == 0);
-    if !idle.await || connected().is_some() {
-        return Ok(Unloaded::InUse);
-    }
-    match removal().capture().await {
-        Ok(_) => Ok(Unloaded::Gone),
-        Err(_) if !is_there() => Ok(Unloaded::Gone),
-        // Somebody opened a device in this moment.
-        Err(_) if open_count() > 0 => Ok(Unloaded::InUse),
-        Err(cause) => Err(ModuleError::Unload(cause)),
+    let until = tokio::time::Instant::now() + RELEASE;
+    loop {
+        let idle = wait::until(RELEASE, || connected().is_some() || open_count() == 0);
+        if !idle.await || connected().is_some() {
+            return Ok(Unloaded::InUse);
+        }
+        match removal().capture().await {
+            Ok(_) => return Ok(Unloaded::Gone),
+            Err(_) if !is_there() => return Ok(Unloaded::Gone),
+            // Somebody opened a device in this moment: udev, most likely, which looks at a device
+            // that was given back.
+            Err(_) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            Err(_) if open_count() > 0 => return Ok(Unloaded::InUse),
+            Err(cause) => return Err(ModuleError::Unload(cause)),
+        }
     }
 }
 

@@ -171,16 +171,16 @@ impl Session {
         ledger: &mut Ledger,
         extents: &ExtentMap,
         writes: Writes,
-    ) -> Result<MappingName, SessionError> {
+    ) -> Result<(MappingName, PathBuf), SessionError> {
         let access = Access::of(writes == Writes::ToTheDisk);
         let mut table = self.table(ledger, extents, access).await?;
         if writes == Writes::ToAnOverlay {
-            let name = mapped(ledger, MappingRole::Filesystem, &table, access).await?;
-            let over = self.snapshot(ledger, &name.path(), extents).await?;
+            let (_, origin) = mapped(ledger, MappingRole::Filesystem, &table, access)?;
+            let over = self.snapshot(ledger, &origin, extents).await?;
             let number = DeviceNumber::of(&over).map_err(SessionError::file(&over))?;
             table = table::linear(number, Bytes::ZERO, extents.size())?;
         }
-        mapped(ledger, MappingRole::PhysicalVolume, &table, Access::Write).await
+        mapped(ledger, MappingRole::PhysicalVolume, &table, Access::Write)
     }
 
     async fn snapshot(
@@ -224,8 +224,7 @@ impl Session {
             return attach(ledger, path, offset, extent.length, None, access).await;
         }
         let table = self.table(ledger, extents, access).await?;
-        let name = mapped(ledger, MappingRole::Filesystem, &table, access).await?;
-        Ok(name.path())
+        Ok(mapped(ledger, MappingRole::Filesystem, &table, access)?.1)
     }
 
     /// A layer as a table over the disks, with a loop device for each raw file.
@@ -320,9 +319,7 @@ async fn device(
         attach(ledger, path, offset, size, Some(sector_size), access).await?
     } else {
         let table = table::linear(number, offset, size)?;
-        mapped(ledger, MappingRole::Disk, &table, access)
-            .await?
-            .path()
+        mapped(ledger, MappingRole::Disk, &table, access)?.1
     };
     let number = DeviceNumber::of(&path).map_err(SessionError::file(&path))?;
     Ok((Under::Device { path, number }, size))
@@ -377,22 +374,22 @@ pub(super) async fn attach(
     Ok(node)
 }
 
-/// Makes a mapping; it is in the ledger.
-pub(super) async fn mapped(
+/// Makes a mapping; it is in the ledger. Its name and its node.
+pub(super) fn mapped(
     ledger: &mut Ledger,
     role: MappingRole,
     table: &str,
     access: Access,
-) -> Result<MappingName, SessionError> {
+) -> Result<(MappingName, PathBuf), SessionError> {
     let number = ledger.number();
     let name = MappingName::numbered(ledger.run()?, role, number);
     ledger.about_to(Step::Mapping { name: name.clone() })?;
-    match role {
-        MappingRole::PhysicalVolume => mapping::make_for_lvm(&name, table, access).await?,
-        _ => mapping::make(&name, table, access).await?,
-    }
+    let node = match role {
+        MappingRole::PhysicalVolume => mapping::make_for_lvm(&name, table, access)?,
+        _ => mapping::make(&name, table, access)?,
+    };
     ledger.taken();
-    Ok(name)
+    Ok((name, node))
 }
 
 /// A device's length.

@@ -39,14 +39,12 @@ pub async fn over(
     let kept_in = match encrypted {
         true => {
             let table = table::crypt(room, &overlay_key::random()?, number(&kept_in)?)?;
-            let name = mapped(ledger, MappingRole::Cipher, &table, Access::Write).await?;
-            name.path()
+            mapped(ledger, MappingRole::Cipher, &table, Access::Write)?.1
         }
         false => kept_in,
     };
     let table = table::snapshot(size, number(origin)?, number(&kept_in)?)?;
-    let name = mapped(ledger, MappingRole::Overlay, &table, Access::Write).await?;
-    Ok(name.path())
+    Ok(mapped(ledger, MappingRole::Overlay, &table, Access::Write)?.1)
 }
 
 /// How long the file of a snapshot over `size` bytes is: it has room for every chunk, but only what

@@ -1,13 +1,15 @@
 //! Device-mapper tables: an extent map as the kernel takes it.
 //!
 //! The lines are those of the kernel's `Documentation/admin-guide/device-mapper/linear.rst`,
-//! `striped.rst` and `snapshot.rst`. They count in sectors of 512 bytes, whatever the sectors of
+//! `striped.rst`, `snapshot.rst` and `dm-crypt.rst`. They count in sectors of 512 bytes, whatever the sectors of
 //! the devices are.
 
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
+
+use zeroize::Zeroizing;
 
 use crate::layers::extent::{Extent, ExtentMap, ImageIndex, Piece};
 use crate::units::{Bytes, SectorSize};
@@ -177,19 +179,103 @@ pub fn snapshot(
     Ok(format!("0 {length} snapshot {origin} {store} N {chunk}\n"))
 }
 
-/// The table of a device whose first `length` bytes are kept encrypted on another one, by a key in
-/// hexadecimal (Documentation/admin-guide/device-mapper/dm-crypt.rst).
+/// How dm-crypt encrypts (Documentation/admin-guide/device-mapper/dm-crypt.rst). The names and the key
+/// are words of a table: without blanks and backslashes.
+#[derive(Clone, Copy)]
+pub struct Cipher<'a> {
+    /// Cipher, mode and initialisation vector: `aes-xts-plain64`.
+    pub name: &'a str,
+    /// The key, in hexadecimal.
+    pub key: &'a str,
+    /// What is added to a sector's number for its initialisation vector, in sectors of 512 bytes.
+    pub iv_tweak: u64,
+    /// What is encrypted at once: 512 to 4096 bytes.
+    pub sector_size: SectorSize,
+    /// Discards are passed on.
+    pub discards: bool,
+}
+
+impl fmt::Debug for Cipher<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cipher")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The table of a device that decrypts the `length` bytes from `offset` of another one. The key is in
+/// it, so it is overwritten when it is dropped.
 ///
 /// # Errors
-/// [`TableError`] if the length is not of whole sectors, or zero.
-pub fn crypt(length: Bytes, key: &str, device: impl Display) -> Result<String, TableError> {
+/// [`TableError`] if these are no whole sectors of the cipher, or none at all.
+pub fn encrypted(
+    length: Bytes,
+    cipher: Cipher<'_>,
+    device: impl Display,
+    offset: Bytes,
+) -> Result<Zeroizing<String>, TableError> {
+    let sector_size = u64::from(cipher.sector_size.get());
     if length == Bytes::ZERO {
         return Err(TableError::Empty);
     }
+    if length.get().checked_rem(sector_size) != Some(0) {
+        return Err(TableError::Unaligned {
+            what: "a length",
+            bytes: length,
+        });
+    }
     let length = sectors("a length", length)?;
-    Ok(format!(
-        "0 {length} crypt aes-xts-plain64 {key} 0 {device} 0\n"
-    ))
+    let offset = sectors("an offset", offset)?;
+    let mut options = Vec::new();
+    if cipher.discards {
+        options.push("allow_discards".to_owned());
+    }
+    if cipher.sector_size != SectorSize::S512 {
+        options.push(format!("sector_size:{sector_size}"));
+    }
+    let Cipher {
+        name,
+        key,
+        iv_tweak,
+        ..
+    } = cipher;
+    let device = device.to_string();
+    // Room for all of it: growing would leave a copy of the key behind.
+    let words = [name, key, &device].map(str::len);
+    let room = words
+        .iter()
+        .fold(256, |sum: usize, word| sum.saturating_add(*word));
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    // A string takes whatever is written to it.
+    let _ = write!(
+        text,
+        "0 {length} crypt {name} {key} {iv_tweak} {device} {offset}"
+    );
+    if !options.is_empty() {
+        let _ = write!(text, " {} {}", options.len(), options.join(" "));
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+/// The table of a device whose first `length` bytes are kept encrypted on another one, by a key in
+/// hexadecimal that nobody else has.
+///
+/// # Errors
+/// As [`encrypted`].
+pub fn crypt(
+    length: Bytes,
+    key: &str,
+    device: impl Display,
+) -> Result<Zeroizing<String>, TableError> {
+    let cipher = Cipher {
+        name: "aes-xts-plain64",
+        key,
+        iv_tweak: 0,
+        sector_size: SectorSize::S512,
+        discards: false,
+    };
+    encrypted(length, cipher, device, Bytes::ZERO)
 }
 
 /// Bytes as whole sectors.

@@ -27,7 +27,7 @@ async fn trial(
                 }
             };
             given.push(shown);
-            Ok(bytes == right)
+            Ok((bytes == right).then_some(()))
         })
         .await;
     (outcome, given)

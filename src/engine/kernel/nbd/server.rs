@@ -13,10 +13,10 @@ use crate::cmd::{CmdError, Invocation, Tool, child};
 use crate::engine::kernel::nbd::error::NbdError;
 use crate::engine::kernel::nbd::{connected_task, leftover, size, sysfs};
 use crate::engine::user::daemon::is_lock_conflict;
-use crate::engine::user::nodes::{self, Access};
+use crate::engine::user::nodes::Access;
 
 /// How long qemu-nbd may take to open the image, and the kernel to connect.
-pub(super) const CONNECTION: Duration = Duration::from_secs(60);
+pub(super) const CONNECTION: Duration = Duration::from_secs(120);
 
 /// How long qemu-nbd may take to write out what it has in memory, and to close the image.
 pub(super) const CLOSING: Duration = Duration::from_secs(120);
@@ -35,7 +35,8 @@ pub(super) struct Server {
 /// An image as qemu-nbd is to open it.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
-    /// Options of QEMU's block layer, with all nodes nested into each other.
+    /// Options of QEMU's block layer, with all nodes nested into each other, and without io_uring,
+    /// over which qemu-nbd was seen to wait for ever (10.0 on Linux 6.1).
     pub node: &'a Value,
     /// Whether it is written; the node must say the same.
     pub access: Access,
@@ -53,22 +54,6 @@ pub(super) enum Refusal {
 impl Server {
     /// Starts it, and waits until the kernel is connected.
     pub(super) async fn start(
-        device: &Path,
-        locked: &File,
-        image: Image<'_>,
-        pid_file: &Path,
-    ) -> Result<Self, Refusal> {
-        match Self::try_start(device, locked, image, pid_file).await {
-            Err(Refusal::Final(NbdError::Serve { source, .. })) if matches!(&source, CmdError::Failed { stderr, .. } if stderr.contains("io_uring")) =>
-            {
-                let node = &nodes::without_io_uring(image.node.clone());
-                Self::try_start(device, locked, Image { node, ..image }, pid_file).await
-            }
-            other => other,
-        }
-    }
-
-    async fn try_start(
         device: &Path,
         locked: &File,
         image: Image<'_>,
@@ -121,8 +106,10 @@ impl Server {
                 return Ok(server);
             }
             if begun.elapsed() > CONNECTION {
-                // What it says of its end does not tell why it was late.
-                let _late = server.end(false).await;
+                // Nothing was written, as the kernel never got to it. What it says of its end does
+                // not tell why it was late.
+                let _late = child::stop(&mut server.child).await;
+                server.remove_files();
                 return Err(Refusal::Final(NbdError::Silent {
                     device: device.to_owned(),
                     image: image.name.to_owned(),

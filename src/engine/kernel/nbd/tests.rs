@@ -16,7 +16,6 @@ fn node(path: &Path, access: Access) -> Value {
             "driver": "file",
             "filename": path,
             "locking": "on",
-            "aio": "io_uring",
             "read-only": read_only,
         },
     })

@@ -73,6 +73,71 @@ fn pieces_become_lines() {
     }
 }
 
+/// The lines are those that cryptsetup itself makes (`dmsetup table --showkeys`).
+#[test]
+fn encrypted_devices() {
+    let plain = Cipher {
+        name: "aes-xts-plain64",
+        key: "b8337b06",
+        iv_tweak: 0,
+        sector_size: SectorSize::S512,
+        discards: false,
+    };
+    let of_4096 = Cipher {
+        sector_size: SectorSize::S4096,
+        ..plain
+    };
+    let table = |length, cipher, offset| {
+        let table = encrypted(Bytes::new(length), cipher, "254:0", Bytes::new(offset));
+        table.map(|table| table.to_string())
+    };
+    for (cipher, expected) in [
+        (
+            plain,
+            "0 258048 crypt aes-xts-plain64 b8337b06 0 254:0 4096\n",
+        ),
+        (
+            Cipher {
+                discards: true,
+                ..plain
+            },
+            "0 258048 crypt aes-xts-plain64 b8337b06 0 254:0 4096 1 allow_discards\n",
+        ),
+        (
+            of_4096,
+            "0 258048 crypt aes-xts-plain64 b8337b06 0 254:0 4096 1 sector_size:4096\n",
+        ),
+        (
+            Cipher {
+                name: "aes-cbc-essiv:sha256",
+                iv_tweak: 8,
+                discards: true,
+                ..of_4096
+            },
+            "0 258048 crypt aes-cbc-essiv:sha256 b8337b06 8 254:0 4096 2 allow_discards \
+             sector_size:4096\n",
+        ),
+    ] {
+        let length = 258_048 * 512;
+        assert_eq!(table(length, cipher, 2 << 20).as_deref(), Ok(expected));
+    }
+    assert_eq!(
+        crypt(Bytes::new(1024), "ab", "$kept").unwrap().as_str(),
+        "0 2 crypt aes-xts-plain64 ab 0 $kept 0\n"
+    );
+    assert_eq!(table(0, plain, 0), Err(TableError::Empty));
+    for (length, cipher, offset) in [
+        (511, plain, 0),
+        (512, plain, 1),
+        (512, of_4096, 0),
+        (4608, of_4096, 0),
+    ] {
+        let error = table(length, cipher, offset).unwrap_err();
+        assert!(matches!(error, TableError::Unaligned { .. }), "{error}");
+    }
+    assert!(!format!("{plain:?}").contains("b8337b06"));
+}
+
 #[test]
 fn what_device_mapper_cannot_have_is_refused() {
     let runs = |extents: &[Extent]| {
