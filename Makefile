@@ -10,7 +10,7 @@ VIRT_FSCK := $(CARGO_TARGET_DIR)/release/virt-fsck
 # The distribution's own: what apt installs for Python is there.
 PYTHON := /usr/bin/python3
 
-.PHONY: all build demo test bench corpus corpus-xml corpus-e2fsprogs fmt lint clean help
+.PHONY: all build demo test bench bench-host corpus corpus-xml corpus-e2fsprogs fmt lint clean help
 
 all: build
 
@@ -31,6 +31,11 @@ bench: ## measure against the bare checkers (needs 12 GB of disk and some minute
 	tests/install-tools build run bench
 	cargo build --release --locked
 	$(PYTHON) tests/bench/run --virt-fsck $(VIRT_FSCK) --cache $(BENCH)
+
+bench-host: ## measure opening and closing a host's storage against the commands typed by hand
+	tests/install-tools build run bench-vm
+	cargo build --release --locked
+	tests/bench-vm/run --timeout 1200 --disk 2G tests/bench-vm/measure $(VIRT_FSCK)
 
 corpus: corpus-xml corpus-e2fsprogs ## run other projects' test data: libvirt's domains, e2fsprogs' damaged images
 
@@ -69,4 +74,4 @@ clean: ## remove everything that was built, measured or fetched
 	rm -rf "$(CORPUS)" "$(BENCH)"
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

@@ -173,6 +173,8 @@ async fn from_images(paths: &[PathBuf], format: Option<&Format>) -> Result<Domai
         })?;
         let format = match format {
             Some(format) => format.clone(),
+            // A device that is closed is raw too; a run opens it.
+            None if is_closed_device(&path) => Format::Raw,
             None => probe::format(&path).await.map_err(SweepError::Image)?,
         };
         disks.push(bare_disk(target_name(index), path, format));
@@ -188,9 +190,15 @@ async fn from_images(paths: &[PathBuf], format: Option<&Format>) -> Result<Domai
     })
 }
 
+/// A path below /dev that does not exist: the host's tables may tell how it comes to.
+fn is_closed_device(path: &Path) -> bool {
+    path.starts_with("/dev") && !path.exists()
+}
+
 fn bare_disk(target: String, path: PathBuf, format: Format) -> Disk {
     let source = match identity::identify(&path) {
         Ok((_, Kind::BlockDevice)) => Source::Block(path),
+        _ if is_closed_device(&path) => Source::Block(path),
         _ => Source::File(path),
     };
     Disk {

@@ -82,6 +82,16 @@ pub fn beyond_the_user_engine(layer: &Layer, no_kernel: &str) -> Verdict {
     Verdict::NotChecked(format!("{what}: {no_kernel}"))
 }
 
+/// The answer for a volume that LVM has not activated: its own reason, if there is one.
+pub fn not_activated(layer: &Layer, otherwise: &str) -> Verdict {
+    Verdict::NotChecked(match &layer.content {
+        Content::Dormant { reason, cause, .. } => {
+            format!("{reason}: {}", cause.as_deref().unwrap_or(otherwise))
+        }
+        _ => otherwise.to_owned(),
+    })
+}
+
 fn is_cut_off(filesystem: &Filesystem, layer: &Layer) -> bool {
     filesystem.size.is_some_and(|size| size > layer.size())
 }

@@ -239,7 +239,7 @@ pub enum Writes {
 #[derive(Debug)]
 pub enum Session {
     /// The storage daemon.
-    User(user::session::Session),
+    User(Box<user::session::Session>),
     /// The kernel.
     Kernel(kernel::session::Session),
 }

@@ -355,9 +355,6 @@ impl Peeler<'_> {
             (Err(NoLayout::ForLvm(_)), Some(Activation::Active { image, size })) => {
                 (ExtentMap::whole(*image, *size), Content::Unknown, true)
             }
-            (Err(NoLayout::ForLvm(reason)), Some(Activation::Failed(cause))) => {
-                closed(&format!("{reason}: {cause}"))
-            }
             (Err(NoLayout::Pool(what)), _) => {
                 let content = Content::Pool {
                     what: what.clone(),
@@ -366,10 +363,14 @@ impl Peeler<'_> {
                 };
                 (ExtentMap::default(), content, false)
             }
-            (Err(NoLayout::ForLvm(reason)), None) => {
+            (Err(NoLayout::ForLvm(reason)), activation) => {
                 let content = Content::Dormant {
                     uuid: volume.uuid.to_string(),
                     reason: reason.clone(),
+                    cause: match activation {
+                        Some(Activation::Failed(cause)) => Some(cause.clone()),
+                        _ => None,
+                    },
                     size: volume.size,
                 };
                 (ExtentMap::default(), content, false)

@@ -139,6 +139,8 @@ pub enum Content {
         uuid: String,
         /// What it is: "thin volume".
         reason: String,
+        /// Why LVM did not activate it; `None` if it was not asked.
+        cause: Option<String>,
         /// Its length.
         size: Bytes,
     },

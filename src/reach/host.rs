@@ -203,7 +203,7 @@ impl Host {
                 return Ok(found);
             }
             match self.next_openings(path)? {
-                Plan::AskLvm => self.ask_lvm().await?,
+                Plan::AskLvm => self.ask_lvm(path).await?,
                 Plan::Open(openings) if openings.is_empty() => break,
                 Plan::Open(openings) => {
                     if !is_root() {
@@ -246,12 +246,15 @@ impl Host {
         Ok(plan::plan(path, facts)?)
     }
 
-    pub(super) async fn ask_lvm(&mut self) -> Result<(), HostError> {
-        let volumes = match is_root() {
-            true => volumes::list(self.scope()).await?,
-            false => Vec::new(),
-        };
-        self.volumes = Some(volumes);
+    /// What volumes the host has.
+    pub(super) async fn ask_lvm(&mut self, path: &Path) -> Result<(), HostError> {
+        if !is_root() {
+            return Err(HostError::Failed(format!(
+                "{} does not exist, or is closed; only root can find out and open it",
+                path.display()
+            )));
+        }
+        self.volumes = Some(volumes::list(self.scope()).await?);
         Ok(())
     }
 
@@ -347,7 +350,8 @@ impl Host {
         volume: &str,
     ) -> Result<(), HostError> {
         if self.volumes.is_none() {
-            self.ask_lvm().await?;
+            let path = format!("/dev/{group}/{volume}");
+            self.ask_lvm(Path::new(&path)).await?;
         }
         let of_name = |known: &&HostVolume| known.group == group && known.name == volume;
         let volumes = self.volumes.iter().flatten();

@@ -21,7 +21,7 @@ impl Host {
         let openings = match self.next_openings(path)? {
             Plan::Open(openings) => openings,
             Plan::AskLvm => {
-                self.ask_lvm().await?;
+                self.ask_lvm(path).await?;
                 match self.next_openings(path)? {
                     Plan::Open(openings) => openings,
                     // It was asked.

@@ -9,6 +9,7 @@ use crate::dry_run::{self, PlannedDisk};
 use crate::engine::choice::{self, EngineChoice};
 use crate::engine::session::Session;
 use crate::engine::{kernel, user};
+use crate::layers::tree::Layer;
 use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::run::checks::check_all;
 use crate::run::look::{Looked, look};
@@ -77,7 +78,9 @@ async fn walk(
     match reason {
         None => visit.by_kernel_engine(Some(&looked)).await,
         Some(reason) => {
-            visit.answer_the_rest(&looked, &reason);
+            visit.answer_the_rest(&looked, |layer| {
+                layer::beyond_the_user_engine(layer, &reason)
+            });
             Ok(())
         }
     }
@@ -113,7 +116,8 @@ impl Visit<'_, '_> {
     async fn by_user_engine(&mut self) -> Result<Option<Rest>, Verdict> {
         let state_base = &self.run.options.state_base;
         let session = user::session::Session::start(self.run.ledger, state_base).await;
-        let mut session = Session::User(session.map_err(|error| failed(&error))?);
+        let session = session.map_err(|error| failed(&error))?;
+        let mut session = Session::User(Box::new(session));
         self.report.disks = self.reached.iter().map(disk_report).collect();
         let outcome = self.work(&mut session, None).await;
         let closed = session.close(self.run.ledger).await;
@@ -142,7 +146,11 @@ impl Visit<'_, '_> {
         let mut session = Session::Kernel(session);
         let outcome = self.work(&mut session, before).await;
         let closed = session.close(self.run.ledger).await;
-        outcome?;
+        if let Some(looked) = outcome? {
+            self.answer_the_rest(&looked, |layer| {
+                layer::not_activated(layer, "its volume group is not complete")
+            });
+        }
         closed.map_err(|error| failed(&error))
     }
 
@@ -155,7 +163,8 @@ impl Visit<'_, '_> {
         let looked = look(self.run, session, &mut self.reached).await?;
         match before {
             Some(before) if !looked.has_all_of(before) => {
-                self.answer_the_rest(before, "the kernel engine could not open all of its disks");
+                let reason = "the kernel engine could not open all of its disks";
+                self.answer_the_rest(before, |layer| layer::beyond_the_user_engine(layer, reason));
                 return Ok(None);
             }
             _ => looked.tell(&mut self.report.disks),
@@ -192,13 +201,13 @@ impl Visit<'_, '_> {
     }
 
     /// What no engine has checked, with the reason.
-    fn answer_the_rest(&mut self, looked: &Looked, reason: &str) {
+    fn answer_the_rest(&mut self, looked: &Looked, answer: impl Fn(&Layer) -> Verdict) {
         for layer in self.run.options.selection.wanted(&looked.layers) {
             if !matches!(layer::need(layer), Need::Nothing) {
-                let verdict = layer::beyond_the_user_engine(layer, reason);
-                let answer = || LayerResult::without_checker(verdict);
                 let results = &mut self.report.results;
-                results.entry(layer.path.clone()).or_insert_with(answer);
+                results
+                    .entry(layer.path.clone())
+                    .or_insert_with(|| LayerResult::without_checker(answer(layer)));
             }
         }
     }

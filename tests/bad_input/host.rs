@@ -258,3 +258,33 @@ fn a_plain_user_checks_his_own_image() {
     clean.is(0, &[("sda", "clean")]);
     assert_eq!(lab.sh("stat -c %u bad.qcow2").trim(), "65534");
 }
+
+#[test]
+fn the_kernel_engine_says_what_it_lacks() {
+    let lab = Lab::new();
+    lab.ext4("good.img");
+    let words = "-n -a good.img --image-format raw --engine kernel";
+    if !is_root() {
+        let outcome = lab.look(words);
+        outcome
+            .is(8, &[("domain", "failed")])
+            .says("domain", &["needs root"]);
+        return;
+    }
+    lab.sh("chmod 755 .; chmod 1777 run state; chmod 644 good.img");
+    let user = lab.virt_fsck(words).as_user(65534).changing_nothing();
+    user.is(8, &[("domain", "failed")])
+        .says("domain", &["the kernel engine needs root"]);
+    let without = lab
+        .virt_fsck(words)
+        .after("mount -t tmpfs none /sys/class/misc")
+        .changing_nothing();
+    without
+        .is(8, &[("domain", "failed")])
+        .says("domain", &["needs device-mapper", "modprobe dm-mod"]);
+    // What needs no device-mapper is done without it.
+    lab.virt_fsck("-n -a good.img --image-format raw")
+        .after("mount -t tmpfs none /sys/class/misc")
+        .changing_nothing()
+        .is(0, &[("sda", "clean")]);
+}

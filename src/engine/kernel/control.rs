@@ -99,6 +99,11 @@ fn target(line: &str) -> Option<Target<'_>> {
     })
 }
 
+/// Whether the kernel has the interface.
+pub fn is_there() -> bool {
+    Path::new(CONTROL).exists()
+}
+
 /// Makes a device; it has no table yet. The node that the kernel makes for it.
 ///
 /// # Errors

@@ -97,6 +97,13 @@ fn made(
     table: &str,
     access: Access,
 ) -> Result<PathBuf, MappingError> {
+    // A key is shown to nobody.
+    let shown = match table.contains(" crypt ") {
+        true => "...",
+        false => table.trim_end(),
+    };
+    let by_hand = creation(name, access);
+    tracing::debug!(target: "virt_fsck::command", "{by_hand} <<<'{shown}'");
     let failed = |error| not_made(name, error);
     let targets = control::targets(table).map_err(failed)?;
     let node = control::make(name.as_str(), uuid).map_err(failed)?;
@@ -113,7 +120,8 @@ fn made(
 fn not_made(name: &MappingName, source: io::Error) -> MappingError {
     let name = name.as_str().to_owned();
     match source.kind() {
-        io::ErrorKind::NotFound => MappingError::NoDeviceMapper,
+        // A kind of target or a cipher that the kernel does not have is not found either.
+        io::ErrorKind::NotFound if !control::is_there() => MappingError::NoDeviceMapper,
         io::ErrorKind::ResourceBusy => MappingError::InUse { name },
         _ => MappingError::Make { name, source },
     }
@@ -124,6 +132,7 @@ fn not_made(name: &MappingName, source: io::Error) -> MappingError {
 /// # Errors
 /// When it stays busy.
 pub async fn remove(name: &MappingName) -> Result<(), MappingError> {
+    tracing::debug!(target: "virt_fsck::command", "{}", removal(name));
     for attempt in 1..=TRIES {
         match control::remove(name.as_str()).map_err(|error| (Errno::from_io_error(&error), error))
         {

@@ -75,13 +75,15 @@ impl fmt::Display for DeviceNumber {
 /// Why there is no table for a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// Device-mapper counts in sectors of 512 bytes.
-    #[error("{what} of {number} bytes is no multiple of 512", number = .bytes.get())]
+    /// Device-mapper counts in sectors of 512 bytes, and a cipher may have larger ones.
+    #[error("{what} of {number} bytes is no multiple of {unit}", number = .bytes.get())]
     Unaligned {
         /// An offset, a length or a stripe size.
         what: &'static str,
         /// It.
         bytes: Bytes,
+        /// Of what, in bytes.
+        unit: u32,
     },
     /// The map names an image that no device stands for.
     #[error("image {} is no block device here", .0.0)]
@@ -214,16 +216,10 @@ pub fn encrypted(
     device: impl Display,
     offset: Bytes,
 ) -> Result<Zeroizing<String>, TableError> {
-    let sector_size = u64::from(cipher.sector_size.get());
     if length == Bytes::ZERO {
         return Err(TableError::Empty);
     }
-    if length.get().checked_rem(sector_size) != Some(0) {
-        return Err(TableError::Unaligned {
-            what: "a length",
-            bytes: length,
-        });
-    }
+    whole("a length", length, cipher.sector_size)?;
     let length = sectors("a length", length)?;
     let offset = sectors("an offset", offset)?;
     let mut options = Vec::new();
@@ -231,7 +227,7 @@ pub fn encrypted(
         options.push("allow_discards".to_owned());
     }
     if cipher.sector_size != SectorSize::S512 {
-        options.push(format!("sector_size:{sector_size}"));
+        options.push(format!("sector_size:{}", cipher.sector_size.get()));
     }
     let Cipher {
         name,
@@ -280,11 +276,15 @@ pub fn crypt(
 
 /// Bytes as whole sectors.
 fn sectors(what: &'static str, bytes: Bytes) -> Result<u64, TableError> {
-    let sector = u64::from(SectorSize::S512.get());
-    if bytes.get().checked_rem(sector) != Some(0) {
-        return Err(TableError::Unaligned { what, bytes });
+    whole(what, bytes, SectorSize::S512)
+}
+
+fn whole(what: &'static str, bytes: Bytes, size: SectorSize) -> Result<u64, TableError> {
+    let unit = size.get();
+    if bytes.get().checked_rem(unit.into()) != Some(0) {
+        return Err(TableError::Unaligned { what, bytes, unit });
     }
-    Ok(bytes.get() / sector)
+    Ok(bytes.get() / u64::from(unit))
 }
 
 /// The same, in 32 bits.

@@ -32,7 +32,8 @@ impl Signature {
         Self::Opaque {
             what: what.to_owned(),
             uuid,
-            reason: "encrypted, and this version cannot be given a key".to_owned(),
+            reason: "encrypted by the guest, and this version cannot be given a key for that"
+                .to_owned(),
         }
     }
 

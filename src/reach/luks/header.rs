@@ -49,7 +49,7 @@ use HeaderError::{Beyond, Damaged};
 
 /// How a device is encrypted, and which part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(in crate::reach) struct Header {
     /// Cipher, mode and initialisation vector, as dm-crypt takes them.
     pub(super) encryption: String,
     /// How long the volume key may be, in bytes.

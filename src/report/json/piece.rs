@@ -46,7 +46,7 @@ impl<'a> Piece<'a> {
         let disk = report.disks.get(extent.image.0);
         Self {
             disk: disk.map(|disk| disk.target.as_str()),
-            offset_bytes: Some(extent.offset.get()),
+            offset_bytes: disk.map(|_| extent.offset.get()),
             length_bytes: extent.length.get(),
             stripe_bytes: None,
             columns: None,
@@ -86,7 +86,7 @@ mod tests {
                     "stripe_bytes": 65_536,
                     "columns": [
                         {"disk": "vdb", "offset_bytes": 1_048_576, "length_bytes": 131_072},
-                        {"disk": null, "offset_bytes": 0, "length_bytes": 131_072},
+                        {"disk": null, "offset_bytes": null, "length_bytes": 131_072},
                     ],
                 }),
             ),

@@ -126,14 +126,18 @@ fn encrypted_devices() {
         "0 2 crypt aes-xts-plain64 ab 0 $kept 0\n"
     );
     assert_eq!(table(0, plain, 0), Err(TableError::Empty));
-    for (length, cipher, offset) in [
-        (511, plain, 0),
-        (512, plain, 1),
-        (512, of_4096, 0),
-        (4608, of_4096, 0),
+    for (length, cipher, offset, expected) in [
+        (511, plain, 0, "a length of 511 bytes is no multiple of 512"),
+        (512, plain, 1, "an offset of 1 bytes is no multiple of 512"),
+        (
+            4608,
+            of_4096,
+            0,
+            "a length of 4608 bytes is no multiple of 4096",
+        ),
     ] {
         let error = table(length, cipher, offset).unwrap_err();
-        assert!(matches!(error, TableError::Unaligned { .. }), "{error}");
+        assert_eq!(error.to_string(), expected);
     }
     assert!(!format!("{plain:?}").contains("b8337b06"));
 }
@@ -191,6 +195,7 @@ fn a_snapshot_and_a_part_of_a_device_are_one_line() {
         Err(TableError::Unaligned {
             what,
             bytes: Bytes::new(bytes),
+            unit: 512,
         })
     };
     for (length, expected) in [
