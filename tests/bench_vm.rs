@@ -1,5 +1,5 @@
 //! The scenarios that need a kernel of their own: device-mapper, LVM, udev and mounts, in a machine that
-//! `tests/bench-vm/run` boots once for all of them.
+//! `tests/bench-vm/run` boots; many of them share one.
 #![expect(clippy::print_stderr, reason = "what the scenarios say")]
 #![expect(clippy::unwrap_used, reason = "a test may end so")]
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
+use crate::engine::kernel::control;
 use crate::layers::extent::ExtentMap;
 
 /// What the user chose.
@@ -23,7 +24,7 @@ pub fn no_kernel_engine() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() {
         return Some("the kernel engine needs root");
     }
-    if !Path::new("/sys/class/misc/device-mapper").exists() {
+    if !control::is_there() {
         return Some(
             "the kernel engine needs device-mapper, which this kernel does not have (modprobe dm-mod)",
         );

@@ -99,9 +99,9 @@ fn target(line: &str) -> Option<Target<'_>> {
     })
 }
 
-/// Whether the kernel has the interface.
+/// Whether the kernel has the interface. Opening it loads the module where it is one.
 pub fn is_there() -> bool {
-    Path::new(CONTROL).exists()
+    File::open(CONTROL).is_ok()
 }
 
 /// Makes a device; it has no table yet. The node that the kernel makes for it.

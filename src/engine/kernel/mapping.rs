@@ -120,9 +120,8 @@ fn made(
 fn not_made(name: &MappingName, source: io::Error) -> MappingError {
     let name = name.as_str().to_owned();
     match source.kind() {
-        // A kind of target or a cipher that the kernel does not have is not found either.
-        io::ErrorKind::NotFound if !control::is_there() => MappingError::NoDeviceMapper,
         io::ErrorKind::ResourceBusy => MappingError::InUse { name },
+        _ if !control::is_there() => MappingError::NoDeviceMapper,
         _ => MappingError::Make { name, source },
     }
 }
