@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// How long a machine may take, in seconds; most of it goes into emulating the processor.
-const LIMIT: u32 = 900;
+const LIMIT: u32 = 1800;
 
 /// How the scenarios are called that have virt-fsck killed at every moment: they take as long as all
 /// others, and have a machine of their own, which runs at the same time.
