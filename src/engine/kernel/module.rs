@@ -1,7 +1,7 @@
 //! The kernel's nbd module: loaded only if it is not there, unloaded only if nobody needs it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cmd::{CmdError, Invocation, Tool};
 use crate::engine::kernel::wait;
@@ -15,8 +15,11 @@ const FIRST_DEVICE: &str = "/dev/nbd0";
 /// How long devtmpfs or udev may take to make its devices' nodes.
 const APPEARANCE: Duration = Duration::from_secs(10);
 
-/// How long udev may still look at a device that was given back.
-const RELEASE: Duration = Duration::from_secs(10);
+/// How long udev may still look at the devices: there are 16 of them, and it has heard of each.
+const RELEASE: Duration = Duration::from_secs(30);
+
+/// How long a device that nobody serves any longer may look as if it were served.
+const GIVING_BACK: Duration = Duration::from_secs(3);
 
 /// How long after a refusal it is tried again.
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
@@ -102,22 +105,28 @@ pub async fn load() -> Result<Loaded, ModuleError> {
 /// # Errors
 /// When modprobe fails although nobody uses it.
 pub async fn unload() -> Result<Unloaded, ModuleError> {
-    let until = tokio::time::Instant::now() + RELEASE;
+    let until = Instant::now() + RELEASE;
+    let mut since = None;
     loop {
-        let idle = wait::until(RELEASE, || connected().is_some() || open_count() == 0);
-        if !idle.await || connected().is_some() {
-            return Ok(Unloaded::InUse);
-        }
-        match removal().capture().await {
-            Ok(_) => return Ok(Unloaded::Gone),
-            Err(_) if !is_there() => return Ok(Unloaded::Gone),
-            // Somebody opened a device in this moment: udev, most likely, which looks at a device
-            // that was given back.
-            Err(_) if tokio::time::Instant::now() < until => {
-                tokio::time::sleep(BETWEEN_TRIES).await;
+        let mut refused = None;
+        if open_count() == 0 {
+            match removal().capture().await {
+                Ok(_) => return Ok(Unloaded::Gone),
+                // Somebody opened a device in this moment.
+                Err(cause) => refused = Some(cause),
             }
-            Err(_) if open_count() > 0 => return Ok(Unloaded::InUse),
-            Err(cause) => return Err(ModuleError::Unload(cause)),
+        }
+        if !is_there() {
+            return Ok(Unloaded::Gone);
+        }
+        // One that is being given back stays connected for moments; who serves one stays.
+        since = connected().map(|_| since.unwrap_or_else(Instant::now));
+        let is_served = since.is_some_and(|since| since.elapsed() >= GIVING_BACK);
+        match refused {
+            _ if is_served => return Ok(Unloaded::InUse),
+            Some(cause) if Instant::now() >= until => return Err(ModuleError::Unload(cause)),
+            None if Instant::now() >= until => return Ok(Unloaded::InUse),
+            _ => tokio::time::sleep(BETWEEN_TRIES).await,
         }
     }
 }
