@@ -240,6 +240,16 @@ close_crypt() {
     quietly env DM_DISABLE_UDEV=1 cryptsetup close "$1"
 }
 
+# A mapping of TABLE (a file) as /dev/mapper/by-hand, in the same way; udev looks at it all the same, and then it is busy.
+map_by_hand() {
+    quietly env DM_DISABLE_UDEV=1 dmsetup create by-hand "$1"
+}
+
+unmap_by_hand() {
+    quietly udevadm settle --timeout=30
+    quietly env DM_DISABLE_UDEV=1 dmsetup remove --retry by-hand
+}
+
 # An ext4 in the LUKS volume DEVICE, which crypttab and fstab know as cr_kvmos on kvm/os; closed.
 encrypted_store() {
     mkdir -p kvm/os
