@@ -34,6 +34,11 @@ impl NodeName {
         Self(format!("disk{}-overlay", image.0))
     }
 
+    /// The file that an overlay is in.
+    pub fn overlay_file(image: ImageIndex) -> Self {
+        Self(format!("disk{}-file", image.0))
+    }
+
     /// The key of an encrypted overlay.
     pub fn overlay_key(image: ImageIndex) -> Self {
         Self(format!("disk{}-key", image.0))
@@ -212,6 +217,7 @@ mod tests {
         for name in [
             NodeName::disk(image),
             NodeName::overlay(image),
+            NodeName::overlay_file(image),
             NodeName::backing(ImageIndex(999), 200),
             NodeName::filesystem(usize::MAX),
         ] {

@@ -1,18 +1,18 @@
 //! The user engine's steps: a storage daemon for each filesystem, which is ready when the command
 //! returns. A run has one for all, and talks to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::check::checker::Mode;
 use crate::cmd::tool::quoted;
 use crate::cmd::{Invocation, Tool};
 use crate::dry_run::plan::{Plan, PlannedDisk, PlannedLayer, with_path};
 use crate::engine::user::nodes::{self, Access};
-use crate::engine::user::session;
 use crate::layers::extent::ImageIndex;
 use crate::layers::tree::Layer;
 use crate::names::{self, NodeName};
 use crate::reach::encrypted;
+use crate::units::Bytes;
 
 impl Plan<'_> {
     pub(super) fn by_user_engine(
@@ -45,7 +45,7 @@ impl Plan<'_> {
                     let random = "head -c 24 /dev/urandom | base64";
                     self.lines.push(format!("(umask 077; {random} >{key})"));
                 }
-                let creation = session::overlay_creation(&file, disk.size, key.as_deref());
+                let creation = overlay_creation(&file, disk.size, key.as_deref());
                 self.lines.push(creation.to_string());
             }
             let name = NodeName::overlay_key(image);
@@ -53,7 +53,9 @@ impl Plan<'_> {
                 let secret = format!("secret,id={},file={}", name.as_str(), key.display());
                 option("--object", secret);
             }
-            let node = nodes::overlay(image, &file, key.as_ref().map(|_| &name));
+            let node = nodes::overlay_file(image, &file);
+            option("--blockdev", node.to_string());
+            let node = nodes::overlay(image, key.as_ref().map(|_| &name));
             option("--blockdev", node.to_string());
             below = NodeName::overlay(image);
         }
@@ -77,4 +79,20 @@ impl Plan<'_> {
     fn pid_file(&self) -> PathBuf {
         self.run_folder.join("daemon.pid")
     }
+}
+
+/// The call that makes an empty overlay, as the run has the daemon make it; `key` is the file with
+/// the key that it gets.
+fn overlay_creation(file: &Path, disk_size: Bytes, key: Option<&Path>) -> Invocation {
+    let size = disk_size.get().to_string();
+    let mut call = Invocation::new(Tool::QEMU_IMG, ["create", "-q", "-f", "qcow2"]);
+    if let Some(key) = key {
+        let secret = format!("secret,id=key,file={}", key.display());
+        let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=1";
+        let arguments = ["--object", &secret, "-o", options];
+        call.arguments.extend(arguments.map(Into::into));
+    }
+    call.arguments.push(file.as_os_str().to_owned());
+    call.arguments.push(size.into());
+    call
 }

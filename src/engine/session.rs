@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-use crate::cmd::CmdError;
 use crate::engine::kernel::activation::Opened;
 use crate::engine::kernel::loops::LoopError;
 use crate::engine::kernel::mapping::MappingError;
@@ -51,7 +50,7 @@ pub enum SessionError {
         path: String,
         /// The cause.
         #[source]
-        source: CmdError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A file, folder or device could not be made, opened or removed.
     #[error("{path}")]

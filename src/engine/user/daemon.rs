@@ -157,6 +157,40 @@ impl Daemon {
         }
     }
 
+    /// Makes an empty image as `format` tells; the file below is a node already. `job` is a name that
+    /// nothing else has.
+    ///
+    /// # Errors
+    /// With the daemon's words, such as for a disk without room.
+    pub async fn format_node(&mut self, job: &NodeName, format: Value) -> Result<(), DaemonError> {
+        tracing::debug!(target: "virt_fsck::command", "blockdev-create {format}");
+        match self.try_format_node(job.as_str(), format).await {
+            Ok(()) => Ok(()),
+            Err(cause) => {
+                let what = "making the overlay".to_owned();
+                Err(self.failure(what, cause).await)
+            }
+        }
+    }
+
+    async fn try_format_node(&mut self, job: &str, format: Value) -> Result<(), QmpError> {
+        let arguments = json!({ "job-id": job, "options": format });
+        self.qmp.execute("blockdev-create", arguments).await?;
+        let ended = json!({ "id": job, "status": "concluded" });
+        self.qmp.wait_for("JOB_STATUS_CHANGE", &ended).await?;
+        let jobs = self.qmp.execute("query-jobs", json!({})).await?;
+        self.qmp
+            .execute("job-dismiss", json!({ "id": job }))
+            .await?;
+        let is_it = |found: &&Value| found.get("id").and_then(Value::as_str) == Some(job);
+        let job = jobs.as_array().and_then(|jobs| jobs.iter().find(is_it));
+        match job.map(|job| job.get("error").and_then(Value::as_str)) {
+            Some(None) => Ok(()),
+            Some(Some(words)) => Err(QmpError::Refused(words.to_owned())),
+            None => Err(QmpError::NotQmp(jobs.to_string())),
+        }
+    }
+
     /// Removes a node.
     ///
     /// # Errors
@@ -217,7 +251,11 @@ impl Daemon {
             .execute("block-export-del", json!({ "id": id, "mode": "hard" }))
             .await
         {
-            Ok(_) => self.qmp.wait_for("BLOCK_EXPORT_DELETED", id).await,
+            Ok(_) => {
+                self.qmp
+                    .wait_for("BLOCK_EXPORT_DELETED", &json!({ "id": id }))
+                    .await
+            }
             Err(cause) => Err(cause),
         };
         if let Err(cause) = asked {

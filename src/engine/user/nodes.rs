@@ -7,6 +7,7 @@ use crate::layers::extent::{Extent, ImageIndex};
 use crate::names::NodeName;
 use crate::reach::chain::{self, Chain, Link};
 use crate::reach::identity::Kind;
+use crate::units::Bytes;
 
 /// Whether an image is opened for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,19 +142,40 @@ fn sliced(file: Value, slice: Option<Slice>, access: Access) -> Value {
     }
 }
 
-/// The throw-away overlay over a disk; its file must be an empty qcow2 image of the same size.
-/// It does not outlive the run, so nothing of it needs to be flushed. With a `key`, the name of a
-/// secret that the daemon has, it is encrypted.
-pub fn overlay(image: ImageIndex, file: &std::path::Path, key: Option<&NodeName>) -> Value {
+/// The file of a throw-away overlay. It does not outlive the run, so nothing of it needs to be
+/// flushed.
+pub fn overlay_file(image: ImageIndex, file: &std::path::Path) -> Value {
+    json!({
+        "driver": "file",
+        "node-name": NodeName::overlay_file(image),
+        "filename": file.to_string_lossy(),
+        "cache": { "direct": false, "no-flush": true },
+    })
+}
+
+/// What the daemon makes of that file: an empty overlay over a disk of `disk_size` bytes. With a
+/// `key`, the name of a secret that the daemon has, it is encrypted; the key is as random as keys
+/// get and lives no longer than the run, so it is not strengthened.
+pub fn overlay_format(image: ImageIndex, disk_size: Bytes, key: Option<&NodeName>) -> Value {
+    let mut format = json!({
+        "driver": "qcow2",
+        "file": NodeName::overlay_file(image),
+        "size": disk_size.get(),
+    });
+    if let (Some(options), Some(key)) = (format.as_object_mut(), key) {
+        let encryption = json!({ "format": "luks", "key-secret": key, "iter-time": 1 });
+        options.insert("encrypt".to_owned(), encryption);
+    }
+    format
+}
+
+/// The overlay in that file, with the same `key`.
+pub fn overlay(image: ImageIndex, key: Option<&NodeName>) -> Value {
     let mut node = json!({
         "driver": "qcow2",
         "node-name": NodeName::overlay(image),
         "cache": { "direct": false, "no-flush": true },
-        "file": {
-            "driver": "file",
-            "filename": file.to_string_lossy(),
-            "cache": { "direct": false, "no-flush": true },
-        },
+        "file": NodeName::overlay_file(image),
         "backing": NodeName::disk(image),
     });
     if let (Some(options), Some(key)) = (node.as_object_mut(), key) {

@@ -113,13 +113,15 @@ impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin> Qmp<R, W> {
         }
     }
 
-    /// Waits for an event whose data has this id, or takes one that came before.
+    /// Waits for an event with these `data` among its own, or takes one that came before.
     ///
     /// # Errors
     /// When the talk fails.
-    pub async fn wait_for(&mut self, event: &str, id: &str) -> Result<(), QmpError> {
+    pub async fn wait_for(&mut self, event: &str, data: &Value) -> Result<(), QmpError> {
+        let wanted = data.as_object();
         let is_it = |name: &str, data: &Value| {
-            name == event && data.get("id").and_then(Value::as_str) == Some(id)
+            let mut wanted = wanted.into_iter().flatten();
+            name == event && wanted.all(|(key, value)| data.get(key) == Some(value))
         };
         if let Some(index) = self
             .events
@@ -174,7 +176,10 @@ mod tests {
         let mut qmp = Qmp::negotiate(answers.as_bytes(), &mut sent).await.unwrap();
         let answer = qmp.execute("block-export-del", json!({})).await.unwrap();
         assert_eq!(answer, json!({ "x": 1 }));
-        qmp.wait_for("BLOCK_EXPORT_DELETED", "a").await.unwrap();
+        let deleted = json!({ "id": "a" });
+        qmp.wait_for("BLOCK_EXPORT_DELETED", &deleted)
+            .await
+            .unwrap();
         let error = qmp.execute("blockdev-del", json!({})).await.unwrap_err();
         assert_eq!(error.to_string(), "no such node");
         let error = qmp.execute("quit", json!({})).await.unwrap_err();

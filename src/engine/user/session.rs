@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::cmd::{Invocation, Tool};
 use crate::engine::overlay_key;
 use crate::engine::session::{DiskToOpen, SessionError, Shown, ShownDisk, Writes, make_folder};
 use crate::engine::user::daemon::{Daemon, Export};
@@ -182,23 +182,30 @@ impl Session {
         make_folder(ledger, &folder)?;
         let file = names::overlay_file(&folder, image);
         ledger.about_to(Step::File { path: file.clone() })?;
-        let key = match self.encrypted.contains(&image) {
-            true => Some(overlay_key::random()?),
-            false => None,
-        };
-        let creation = overlay_creation(&file, size, key.as_ref().map(|_| Path::new(STDIN)));
-        let input = key.as_ref().map_or(&b""[..], |key| key.as_bytes());
-        let created = creation.capture_with_input(input).await;
-        created.map_err(|source| SessionError::Overlay {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| SessionError::Overlay {
             path: file.display().to_string(),
             source,
-        })?;
+        };
+        let created = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file);
+        created.map_err(|error| failed(error.into()))?;
         ledger.taken();
         let name = NodeName::overlay_key(image);
-        if let Some(key) = &key {
-            self.daemon.add_secret(&name, key).await?;
+        let key = self.encrypted.contains(&image).then_some(&name);
+        if key.is_some() {
+            let secret = overlay_key::random()?;
+            self.daemon.add_secret(&name, &secret).await?;
         }
-        let node = nodes::overlay(image, &file, key.as_ref().map(|_| &name));
+        let file_node = nodes::overlay_file(image, &file);
+        self.daemon.add_node(file_node, "the overlay").await?;
+        let format = nodes::overlay_format(image, size, key);
+        let job = NodeName::overlay(image);
+        let made = self.daemon.format_node(&job, format);
+        made.await.map_err(|error| failed(error.into()))?;
+        let node = nodes::overlay(image, key);
         Ok(self.daemon.add_node(node, "the overlay").await?)
     }
 
@@ -212,26 +219,6 @@ impl Session {
         stopped?;
         Ok(removed?)
     }
-}
-
-/// What qemu-img reads a key from.
-const STDIN: &str = "/dev/stdin";
-
-/// The call that makes an empty overlay's file. What lies on an encrypted device must not be
-/// written elsewhere in plain text: `key` is the file with the key that the overlay then gets. It
-/// lives no longer than the run, and is as random as keys get, so it is not strengthened.
-pub fn overlay_creation(file: &Path, disk_size: Bytes, key: Option<&Path>) -> Invocation {
-    let size = disk_size.get().to_string();
-    let mut call = Invocation::new(Tool::QEMU_IMG, ["create", "-q", "-f", "qcow2"]);
-    if let Some(key) = key {
-        let secret = format!("secret,id=key,file={}", key.display());
-        let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=1";
-        let arguments = ["--object", &secret, "-o", options];
-        call.arguments.extend(arguments.map(Into::into));
-    }
-    call.arguments.push(file.as_os_str().to_owned());
-    call.arguments.push(size.into());
-    call
 }
 
 fn opened(path: &Path) -> Result<(File, Bytes), SessionError> {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -92,6 +93,16 @@ impl Luks<'_> {
         Ok(start)
     }
 
+    fn sound_metadata(&self) -> Option<Vec<u8>> {
+        let file = File::open(self.header_path()).ok()?;
+        let read = |offset: Bytes, length| {
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, offset.get())?;
+            Ok::<_, std::io::Error>(bytes)
+        };
+        header::sound_metadata(read).ok()?
+    }
+
     fn header_path(&self) -> &Path {
         self.entry.options.header.as_deref().unwrap_or(self.device)
     }
@@ -114,11 +125,17 @@ impl Luks<'_> {
         let detached = self.entry.options.header.is_some();
         let found = match self.start() {
             Ok(start) if header::version(&start) == Some(1) => header::luks1(&start, detached),
-            // What is none, or has only its second copy left, cryptsetup knows.
             Ok(_) => {
-                let answer = self.dump("--dump-json-metadata", None).capture().await;
-                let answer = answer.map_err(|error| self.cannot(&cause::sentence(&error)))?;
-                header::luks2(&answer.stdout, detached)
+                let metadata = match self.sound_metadata() {
+                    Some(metadata) => metadata,
+                    // What is none, or has only one copy left, cryptsetup knows.
+                    None => {
+                        let answer = self.dump("--dump-json-metadata", None).capture().await;
+                        let answer = answer.map_err(|error| self.cannot(&cause::sentence(&error)));
+                        answer?.stdout
+                    }
+                };
+                header::luks2(&metadata, detached)
             }
             Err(error) => {
                 let why = match error.kind() {

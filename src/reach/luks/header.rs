@@ -1,7 +1,8 @@
 //! What a LUKS header says of the encrypted bytes: where they lie and how they are encrypted.
 //!
-//! LUKS1 is read here (cryptsetup: docs/on-disk-format.pdf); of LUKS2 the metadata that cryptsetup has
-//! checked against both of its copies (docs/on-disk-format-luks2.pdf).
+//! LUKS1 is cryptsetup's docs/on-disk-format.pdf, LUKS2 its docs/on-disk-format-luks2.pdf.
+
+mod metadata_area;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::units::{Bytes, SectorSize, Sectors};
+
+pub(super) use metadata_area::sound_metadata;
 
 /// How a header begins, in both versions.
 pub(super) const MAGIC: &[u8] = b"LUKS\xba\xbe";
