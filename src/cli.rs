@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::allow::Allowance;
 use crate::check::checker::Mode;
 use crate::domain::model::Format;
 use crate::engine::choice::EngineChoice;
@@ -112,9 +113,13 @@ pub struct Work {
     #[arg(short = 'y', long)]
     pub repair: bool,
 
-    /// Let e2fsck or fsck.fat ask at the terminal before each repair
+    /// Let e2fsck, fsck.fat or fsck.exfat ask at the terminal before each repair
     #[arg(short = 'r', long)]
     pub interactive: bool,
+
+    /// Allow what no mode does by itself; may be given several times
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub allow: Vec<Allowance>,
 
     /// Print every step that would be taken, and take none
     #[arg(long, conflicts_with = "list")]
@@ -172,8 +177,19 @@ impl Cli {
     /// Refuses what clap's rules cannot express.
     ///
     /// # Errors
-    /// When a checker would talk to the user in the middle of a JSON document.
+    /// When a checker would talk to the user in the middle of a JSON document, or when something
+    /// is allowed that the mode never does.
     pub fn validated(self) -> Result<Self, clap::Error> {
+        let repairs_btrfs = self.work.allow.contains(&Allowance::BtrfsRepair);
+        if repairs_btrfs && !self.work.repair {
+            return Err(Self::command().error(
+                clap::error::ErrorKind::MissingRequiredArgument,
+                format!(
+                    "--allow {} needs -y: no other mode repairs btrfs",
+                    Allowance::BtrfsRepair.name()
+                ),
+            ));
+        }
         if self.work.interactive && self.output.format == OutputFormat::Json {
             return Err(Self::command().error(
                 clap::error::ErrorKind::ArgumentConflict,

@@ -14,6 +14,7 @@ pub mod report;
 pub mod run;
 pub mod sweep;
 
+pub mod allow;
 pub mod cause;
 pub mod cli;
 pub mod cmd;

@@ -157,6 +157,7 @@ fn mention_recovered(run: &Recovered) {
 fn options(cli: &Cli) -> Options {
     Options {
         action: cli.work.action(),
+        allowed: cli.work.allow.clone(),
         selection: Selection {
             disks: cli.target.disk.clone(),
             filesystems: cli.target.filesystem.clone(),

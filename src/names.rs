@@ -187,6 +187,11 @@ pub fn mount_points(run_folder: &Path, domain: usize) -> PathBuf {
     run_folder.join(format!("domain{domain}"))
 }
 
+/// The socket of the storage daemon's NBD server.
+pub fn nbd_socket(mount_points: &Path) -> PathBuf {
+    mount_points.join("nbd")
+}
+
 /// The folder of an overlay; `number` counts the overlays of a run.
 pub fn overlay_folder(state_base: &Path, run: &RunId, number: usize) -> PathBuf {
     state_base.join(format!("{PREFIX}{}-{number}", run.0))

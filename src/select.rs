@@ -69,7 +69,9 @@ fn is_in(path: &LayerPath, name: &str) -> bool {
 fn has_uuid(layer: &Layer, name: &str) -> bool {
     let uuid = match &layer.content {
         Content::Filesystem(filesystem) => filesystem.uuid.as_deref(),
-        Content::Swap { uuid, .. } | Content::Opaque { uuid, .. } => uuid.as_deref(),
+        Content::Swap { uuid, .. }
+        | Content::Journal { uuid, .. }
+        | Content::Opaque { uuid, .. } => uuid.as_deref(),
         Content::Dormant { uuid, .. } | Content::Pool { uuid, .. } => Some(uuid.as_str()),
         _ => None,
     };
@@ -86,7 +88,7 @@ mod tests {
             path: path.clone(),
             extents: ExtentMap::default(),
             role: None,
-            read_only: false,
+            read_only: None,
             content: Content::Blank,
             notes: Vec::new(),
             children: Vec::new(),

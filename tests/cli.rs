@@ -271,7 +271,7 @@ fn has_keys(value: &Value, keys: &str) {
 fn layer_has_keys(layer: &Value) -> usize {
     has_keys(
         layer,
-        "path type kind uuid label offset_bytes size_bytes extents partition volume_group \
+        "path type kind uuid label offset_bytes size_bytes extents partition volume_group array \
          sector_bytes filesystem_size_bytes record hibernated reason notes result children",
     );
     for extent in layer["extents"].as_array().unwrap() {
@@ -322,7 +322,7 @@ fn the_json_document_is_the_documented_one() {
             for disk in domain["disks"].as_array().unwrap() {
                 has_keys(
                     disk,
-                    "target source format size_bytes verdict reason notes layer",
+                    "target source format size_bytes verdict reason notes image_check layer",
                 );
                 if !disk["layer"].is_null() {
                     assert_eq!(layer_has_keys(&disk["layer"]), 5);

@@ -1,13 +1,15 @@
 //! The checkers: which one serves a filesystem, its calls, and what they mean.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use crate::allow::Allowance;
 use crate::check::outcome::Verdict;
-use crate::check::{ext, fat, xfs};
+use crate::check::{btrfs, exfat, ext, f2fs, fat, ntfs, xfs};
 use crate::cmd::watch::{Finished, ProgressSource};
 use crate::cmd::{Invocation, Tool};
 use crate::layers::filesystem::{Filesystem, FilesystemKind};
+use crate::layers::tree::LayerPath;
 
 /// What a checker may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,34 @@ impl Mode {
     }
 }
 
+/// The filesystem that is to be checked, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its place in the tree.
+    pub layer: &'a LayerPath,
+    /// What its superblock tells.
+    pub filesystem: &'a Filesystem,
+    /// The plain file or device that shows it.
+    pub path: &'a Path,
+    /// The plain file or device that shows its journal, where that lies outside it.
+    pub journal: Option<&'a Path>,
+    /// What the checker may do.
+    pub mode: Mode,
+    /// What else it may do, because it was asked for by name.
+    pub allowed: &'a [Allowance],
+}
+
+impl Subject<'_> {
+    /// Whether the filesystem itself says that it was not cleanly unmounted.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.filesystem.record.dirty == Some(true)
+    }
+
+    pub(super) fn may(&self, allowance: Allowance) -> bool {
+        self.allowed.contains(&allowance)
+    }
+}
+
 /// A checker for one family of filesystems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checker {
@@ -44,6 +74,14 @@ pub enum Checker {
     XfsRepair,
     /// fsck.fat(8).
     FsckFat,
+    /// fsck.exfat(8).
+    FsckExfat,
+    /// btrfs-check(8).
+    BtrfsCheck,
+    /// fsck.f2fs(8).
+    FsckF2fs,
+    /// ntfsfix(8) and ntfsresize(8), which together look at a part of NTFS.
+    NtfsFix,
 }
 
 /// Which checker serves a filesystem, or why none does.
@@ -55,16 +93,13 @@ pub fn checker_for(kind: FilesystemKind) -> Result<Checker, Verdict> {
         FilesystemKind::Ext2 | FilesystemKind::Ext3 | FilesystemKind::Ext4 => Ok(Checker::E2fsck),
         FilesystemKind::Xfs => Ok(Checker::XfsRepair),
         FilesystemKind::Vfat => Ok(Checker::FsckFat),
+        FilesystemKind::Exfat => Ok(Checker::FsckExfat),
+        FilesystemKind::Btrfs => Ok(Checker::BtrfsCheck),
+        FilesystemKind::F2fs => Ok(Checker::FsckF2fs),
+        FilesystemKind::Ntfs => Ok(Checker::NtfsFix),
         FilesystemKind::Iso9660 | FilesystemKind::Squashfs => Err(Verdict::NothingToCheck(
             format!("{} is read-only by nature and has no checker", kind.name()),
         )),
-        FilesystemKind::Exfat
-        | FilesystemKind::Ntfs
-        | FilesystemKind::Btrfs
-        | FilesystemKind::F2fs => Err(Verdict::NotChecked(format!(
-            "this version has no checker for {}",
-            kind.name()
-        ))),
     }
 }
 
@@ -83,33 +118,33 @@ pub struct Step {
 const ALWAYS: &str = "";
 
 impl Step {
-    fn new<const N: usize>(
-        tool: Tool,
-        options: [&str; N],
-        progress: ProgressSource,
-        path: &Path,
-    ) -> Self {
+    /// A call whose last argument is the filesystem, and that tells nothing of its progress.
+    pub(super) fn new<const N: usize>(tool: Tool, options: [&str; N], path: &Path) -> Self {
         let arguments = options
             .into_iter()
             .map(OsString::from)
             .chain(std::iter::once(path.as_os_str().to_owned()));
         Self {
             invocation: Invocation::new(tool, arguments),
-            progress,
+            progress: ProgressSource::BytesRead,
             when: ALWAYS,
         }
     }
 
-    pub(super) fn e2fsck<const N: usize>(options: [&str; N], path: &Path) -> Self {
-        Self::new(Tool::E2FSCK, options, ProgressSource::PassLines, path)
+    /// The same, and the progress is told in lines.
+    pub(super) fn telling_passes(mut self) -> Self {
+        self.progress = ProgressSource::PassLines;
+        self
     }
 
-    pub(super) fn xfs_repair<const N: usize>(options: [&str; N], path: &Path) -> Self {
-        Self::new(Tool::XFS_REPAIR, options, ProgressSource::BytesRead, path)
-    }
-
-    pub(super) fn fsck_fat<const N: usize>(options: [&str; N], path: &Path) -> Self {
-        Self::new(Tool::FSCK_FAT, options, ProgressSource::BytesRead, path)
+    pub(super) fn with_journal(mut self, option: &str, journal: Option<&Path>) -> Self {
+        if let Some(journal) = journal {
+            let arguments = &mut self.invocation.arguments;
+            let before_the_path = arguments.len().saturating_sub(1);
+            let named = [OsStr::new(option), journal.as_os_str()].map(OsStr::to_owned);
+            arguments.splice(before_the_path..before_the_path, named);
+        }
+        self
     }
 
     pub(super) fn only(mut self, when: &'static str) -> Self {
@@ -151,6 +186,27 @@ impl Judgement {
             notes: vec![note.to_owned()],
         }
     }
+
+    /// The same with a note more; nothing where the next step is needed.
+    pub(super) fn and_noted(mut self, note: &str) -> Self {
+        if let Self::Done { notes, .. } = &mut self {
+            notes.push(note.to_owned());
+        }
+        self
+    }
+}
+
+/// Why a checker gave no answer: how it ended, and its last words.
+pub(super) fn ended(tool: &str, code: i32, output: &str) -> String {
+    format!("{tool} ended with exit status {code}{}", tail(output))
+}
+
+/// The checker's last words, for an error.
+pub(super) fn tail(output: &str) -> String {
+    match output.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+        Some(line) => format!(": {line}"),
+        None => String::new(),
+    }
 }
 
 impl Checker {
@@ -160,21 +216,29 @@ impl Checker {
             Self::E2fsck => Tool::E2FSCK.name,
             Self::XfsRepair => Tool::XFS_REPAIR.name,
             Self::FsckFat => Tool::FSCK_FAT.name,
+            Self::FsckExfat => Tool::FSCK_EXFAT.name,
+            Self::BtrfsCheck => "btrfs check",
+            Self::FsckF2fs => Tool::FSCK_F2FS.name,
+            Self::NtfsFix => Tool::NTFSFIX.name,
         }
     }
 
-    /// The calls for the filesystem at `path`, in order; [`Checker::judge`] tells after each
-    /// whether the next is needed.
-    pub fn steps(self, filesystem: &Filesystem, mode: Mode, path: &Path) -> Vec<Step> {
+    /// The calls for a filesystem, in order; [`Checker::judge`] tells after each whether the next
+    /// is needed.
+    pub fn steps(self, subject: &Subject<'_>) -> Vec<Step> {
         match self {
-            Self::E2fsck => ext::steps(filesystem, mode, path),
-            Self::XfsRepair => xfs::steps(mode, path),
-            Self::FsckFat => fat::steps(mode, path),
+            Self::E2fsck => ext::steps(subject),
+            Self::XfsRepair => xfs::steps(subject),
+            Self::FsckFat => fat::steps(subject),
+            Self::FsckExfat => exfat::steps(subject),
+            Self::BtrfsCheck => btrfs::steps(subject),
+            Self::FsckF2fs => f2fs::steps(subject),
+            Self::NtfsFix => ntfs::steps(subject),
         }
     }
 
     /// What the calls made so far mean. `steps` is how many there are in all.
-    pub fn judge(self, mode: Mode, done: &[Finished], steps: usize) -> Judgement {
+    pub fn judge(self, subject: &Subject<'_>, done: &[Finished], steps: usize) -> Judgement {
         let Some(last) = done.last() else {
             return Judgement::GoOn;
         };
@@ -189,21 +253,117 @@ impl Checker {
             )));
         };
         match self {
-            Self::E2fsck => ext::judge(mode, code, done, steps),
-            Self::XfsRepair => xfs::judge(mode, code, done, steps),
-            Self::FsckFat => fat::judge(mode, code, done, steps),
+            Self::E2fsck => ext::judge(subject, code, done, steps),
+            Self::XfsRepair => xfs::judge(subject, code, done, steps),
+            Self::FsckFat => fat::judge(code, done, steps),
+            Self::FsckExfat => exfat::judge(subject, code, done, steps),
+            Self::BtrfsCheck => btrfs::judge(subject, code, done, steps),
+            Self::FsckF2fs => f2fs::judge(subject, code, done, steps),
+            Self::NtfsFix => ntfs::judge(subject, code, done),
         }
     }
 }
 
-/// A finished call, for the tables in the checkers' tests.
+/// What the tables in the checkers' tests are made of.
 #[cfg(test)]
-pub(super) fn finished(code: i32, output: &str) -> Finished {
+pub(super) mod case {
+    use super::*;
     use std::os::unix::process::ExitStatusExt;
-    Finished {
-        status: std::process::ExitStatus::from_raw(code << 8),
-        output: output.to_owned(),
-        duration: std::time::Duration::ZERO,
-        interrupted: false,
+
+    /// A finished call.
+    pub fn finished(code: i32, output: &str) -> Finished {
+        Finished {
+            status: std::process::ExitStatus::from_raw(code << 8),
+            output: output.to_owned(),
+            duration: std::time::Duration::ZERO,
+            interrupted: false,
+        }
+    }
+
+    /// A filesystem that is to be checked.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Case {
+        pub kind: FilesystemKind,
+        pub mode: Mode,
+        pub dirty: bool,
+        pub allowed: &'static [Allowance],
+        pub journal: Option<&'static str>,
+    }
+
+    impl Case {
+        pub const fn new(kind: FilesystemKind, mode: Mode) -> Self {
+            Self {
+                kind,
+                mode,
+                dirty: false,
+                allowed: &[],
+                journal: None,
+            }
+        }
+
+        pub const fn dirty(mut self) -> Self {
+            self.dirty = true;
+            self
+        }
+
+        fn with<T>(self, call: impl FnOnce(Checker, &Subject<'_>) -> T) -> T {
+            let mut filesystem = Filesystem {
+                kind: self.kind,
+                uuid: None,
+                label: None,
+                size: None,
+                record: Default::default(),
+            };
+            filesystem.record.dirty = Some(self.dirty);
+            let subject = Subject {
+                layer: &LayerPath::disk("vda"),
+                filesystem: &filesystem,
+                path: Path::new("/x"),
+                journal: self.journal.map(Path::new),
+                mode: self.mode,
+                allowed: self.allowed,
+            };
+            call(checker_for(self.kind).unwrap(), &subject)
+        }
+
+        /// The calls as a shell takes them.
+        pub fn calls(self) -> Vec<String> {
+            let steps = self.with(|checker, subject| checker.steps(subject));
+            steps
+                .iter()
+                .map(|step| step.invocation.to_string())
+                .collect()
+        }
+
+        /// What calls that end so mean. All but the last must ask for the next.
+        pub fn judged(self, runs: &[(i32, &str)]) -> Judgement {
+            self.with(|checker, subject| {
+                let steps = checker.steps(subject).len();
+                assert!(runs.len() <= steps, "{runs:?}");
+                let done: Vec<_> = runs
+                    .iter()
+                    .map(|(code, said)| finished(*code, said))
+                    .collect();
+                for count in 1..done.len() {
+                    let so_far = checker.judge(subject, &done[..count], steps);
+                    assert_eq!(so_far, Judgement::GoOn, "{count} of {runs:?}");
+                }
+                checker.judge(subject, &done, steps)
+            })
+        }
+
+        pub fn verdict(self, runs: &[(i32, &str)]) -> Verdict {
+            match self.judged(runs) {
+                Judgement::Done { verdict, .. } => verdict,
+                Judgement::GoOn => panic!("{runs:?} is not the end"),
+            }
+        }
+
+        pub fn notes(self, runs: &[(i32, &str)]) -> String {
+            match self.judged(runs) {
+                Judgement::Done { notes, .. } => notes.join("\n"),
+                Judgement::GoOn => panic!("{runs:?} is not the end"),
+            }
+        }
     }
 }

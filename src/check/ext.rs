@@ -1,12 +1,10 @@
 //! ext2, ext3, ext4: e2fsck(8), always a full check (`-f`).
 
-use std::path::Path;
-
-use crate::check::checker::{Judgement, Mode, Step};
+use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
 use crate::check::outcome::Verdict;
 use crate::check::patterns;
+use crate::cmd::Tool;
 use crate::cmd::watch::Finished;
-use crate::layers::filesystem::Filesystem;
 
 /// e2fsck's exit status is a sum of these (e2fsck(8), EXIT CODE).
 mod bits {
@@ -16,22 +14,49 @@ mod bits {
     pub const CANCELED: i32 = 32;
 }
 
+/// The problem that a superblock's hint, the number of the journal's device, is not the one that the
+/// device has on the host (e2fsck/problem.h, `PR_0_EXTERNAL_JOURNAL_HINT`): the guest's kernel goes
+/// by the number, so it stays as it is, and is no error.
+const KEEP_THE_HINT: &str =
+    "[problems]\n0x000033 = {\nforce_no = true\nno_ok = true\nno_nomsg = true\n}";
+
+fn e2fsck<const N: usize>(options: [&str; N], subject: &Subject<'_>) -> Step {
+    let mut step = Step::new(Tool::E2FSCK, options, subject.path).telling_passes();
+    if subject.journal.is_some() {
+        step = step.with_journal("-j", subject.journal);
+        let call = step.invocation.with_env("E2FSCK_CONFIG", "/dev/stdin");
+        step.invocation = call.answered(KEEP_THE_HINT);
+    }
+    step
+}
+
 /// A journal is replayed first when nothing may change: on the overlay, so that the read-only
 /// check that follows sees what a mount would see, and reports no errors that are not there.
-pub(super) fn steps(filesystem: &Filesystem, mode: Mode, path: &Path) -> Vec<Step> {
-    match mode {
-        Mode::Check if filesystem.record.dirty == Some(true) => vec![
-            Step::e2fsck(["-p", "-E", "journal_only"], path),
-            Step::e2fsck(["-f", "-n"], path),
+///
+/// A journal elsewhere is always named (`-j`): e2fsck would look for one among the host's own
+/// devices, by its UUID and by a device number that only the guest knows the meaning of
+/// (e2fsck/journal.c, `e2fsck_get_journal`). Where the user is asked, nothing can be said of the
+/// hint, so such a filesystem is only looked at.
+pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
+    match subject.mode {
+        Mode::Check if subject.is_dirty() => vec![
+            e2fsck(["-p", "-E", "journal_only"], subject),
+            e2fsck(["-f", "-n"], subject),
         ],
-        Mode::Check => vec![Step::e2fsck(["-f", "-n"], path)],
-        Mode::Preen => vec![Step::e2fsck(["-f", "-p"], path)],
-        Mode::Repair => vec![Step::e2fsck(["-f", "-y"], path)],
-        Mode::Interactive => vec![Step::e2fsck(["-f"], path).at_the_terminal()],
+        Mode::Check => vec![e2fsck(["-f", "-n"], subject)],
+        Mode::Preen => vec![e2fsck(["-f", "-p"], subject)],
+        Mode::Repair => vec![e2fsck(["-f", "-y"], subject)],
+        Mode::Interactive if subject.journal.is_some() => vec![e2fsck(["-f", "-n"], subject)],
+        Mode::Interactive => vec![e2fsck(["-f"], subject).at_the_terminal()],
     }
 }
 
-pub(super) fn judge(mode: Mode, code: i32, done: &[Finished], steps: usize) -> Judgement {
+pub(super) fn judge(
+    subject: &Subject<'_>,
+    code: i32,
+    done: &[Finished],
+    steps: usize,
+) -> Judgement {
     let output = done.last().map_or("", |last| last.output.as_str());
     let replayed = match done {
         [first, ..] if steps == 2 => Some(first.status.code().unwrap_or(i32::MAX)),
@@ -57,7 +82,13 @@ pub(super) fn judge(mode: Mode, code: i32, done: &[Finished], steps: usize) -> J
             return Judgement::noted(verdict, "the journal could not be replayed");
         }
     }
-    if verdict == Verdict::ErrorsLeft && mode == Mode::Preen {
+    if subject.mode == Mode::Interactive && subject.journal.is_some() {
+        return Judgement::noted(
+            verdict,
+            "with its journal elsewhere it is only looked at with -r",
+        );
+    }
+    if verdict == Verdict::ErrorsLeft && subject.mode == Mode::Preen {
         return Judgement::noted(
             verdict,
             "what is left needs more than safe repairs: run again with -y to repair everything, \
@@ -86,7 +117,7 @@ fn verdict(code: i32, output: &str) -> Verdict {
                 "e2fsck (exit status {code}) finds no superblock it can use; on a copy of the \
                  disk, try a backup superblock: e2fsck -b 32768"
             ),
-            false => format!("e2fsck ended with exit status {code}{}", tail(output)),
+            false => ended("e2fsck", code, output),
         });
     }
     Verdict::Corrected
@@ -99,24 +130,14 @@ fn too_new(output: &str) -> Option<String> {
     ))
 }
 
-/// The checker's last words, for an error.
-pub(super) fn tail(output: &str) -> String {
-    match output.lines().map(str::trim).rfind(|line| !line.is_empty()) {
-        Some(line) => format!(": {line}"),
-        None => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::checker::finished;
+    use crate::check::checker::case::Case;
+    use crate::layers::filesystem::FilesystemKind;
 
-    fn judged(mode: Mode, code: i32, output: &str) -> Verdict {
-        match judge(mode, code, &[finished(code, output)], 1) {
-            Judgement::Done { verdict, .. } => verdict,
-            Judgement::GoOn => panic!("the only step was not the last"),
-        }
+    const fn ext4(mode: Mode) -> Case {
+        Case::new(FilesystemKind::Ext4, mode)
     }
 
     #[test]
@@ -132,19 +153,19 @@ mod tests {
             (32, Verdict::Interrupted),
             (33, Verdict::Interrupted),
         ] {
-            assert_eq!(judged(Mode::Repair, code, ""), verdict, "{code}");
+            let judged = ext4(Mode::Repair).verdict(&[(code, "")]);
+            assert_eq!(judged, verdict, "{code}");
         }
         for code in [8, 9, 16, 128] {
-            assert!(
-                matches!(judged(Mode::Repair, code, "x\n"), Verdict::Failed(why) if why.ends_with(": x"))
-            );
+            let judged = ext4(Mode::Repair).verdict(&[(code, "x\n")]);
+            assert!(matches!(judged, Verdict::Failed(why) if why.ends_with(": x")));
         }
     }
 
     #[test]
     fn a_feature_from_the_future_is_not_an_error() {
         let output = "/x/1-vda has unsupported feature(s): FEATURE_C12\ne2fsck: Get a newer version of e2fsck!\n";
-        let Verdict::NotChecked(reason) = judged(Mode::Repair, 8, output) else {
+        let Verdict::NotChecked(reason) = ext4(Mode::Repair).verdict(&[(8, output)]) else {
             panic!("not checked was expected");
         };
         assert!(reason.contains("(FEATURE_C12)"), "{reason}");
@@ -152,19 +173,47 @@ mod tests {
 
     #[test]
     fn a_journal_that_cannot_be_replayed_is_never_clean() {
-        let both = [finished(4, ""), finished(0, "")];
-        assert_eq!(judge(Mode::Check, 4, &both[..1], 2), Judgement::GoOn);
+        let dirty = ext4(Mode::Check).dirty();
         assert_eq!(
-            judge(Mode::Check, 0, &both, 2),
+            dirty.judged(&[(4, ""), (0, "")]),
             Judgement::noted(Verdict::ErrorsLeft, "the journal could not be replayed")
         );
-        let both = [finished(0, ""), finished(0, "")];
         assert_eq!(
-            judge(Mode::Check, 0, &both, 2),
+            dirty.judged(&[(0, ""), (0, "")]),
             Judgement::noted(
                 Verdict::Clean,
                 "the journal was replayed on the throw-away overlay"
             )
         );
+    }
+
+    #[test]
+    fn a_journal_elsewhere_is_named_in_every_call() {
+        let elsewhere = |mode| Case {
+            journal: Some("/j"),
+            ..ext4(mode)
+        };
+        for (mode, options) in [
+            (Mode::Check, "-f -n"),
+            (Mode::Preen, "-f -p"),
+            (Mode::Repair, "-f -y"),
+            (Mode::Interactive, "-f -n"),
+        ] {
+            let calls = elsewhere(mode).calls();
+            let [call] = calls.as_slice() else {
+                panic!("{calls:?}");
+            };
+            let end = format!("| E2FSCK_CONFIG=/dev/stdin e2fsck {options} -j /j /x");
+            assert!(
+                call.starts_with("echo $'[problems]") && call.ends_with(&end),
+                "{call}"
+            );
+        }
+        let calls = elsewhere(Mode::Check).dirty().calls();
+        assert!(
+            calls.iter().all(|call| call.ends_with("-j /j /x")),
+            "{calls:?}"
+        );
+        assert_eq!(calls.len(), 2);
     }
 }

@@ -1,189 +1,262 @@
-//! The image format itself: qemu-img check.
+//! The image format itself: `qemu-img check`.
 //!
 //! QEMU reads zeros where an image file ends too early, and a damaged table maps one guest sector
 //! to another's place: no answer about what lies inside is worth anything then, and no repair is
-//! safe.
+//! safe. Nothing is opened in that case, and `-r all` is not let at it either: it would give the
+//! clusters back that a damaged table has lost.
+//!
+//! Reference counts are another matter. They say which clusters are free, nothing is read through
+//! them, and they can be made again from the tables. While they are wrong, a write may land where
+//! other data is; so nothing is written then.
 
-use std::io::Read;
-use std::path::Path;
+use std::time::Duration;
 
-use serde::Deserialize;
-
-use crate::check::outcome::Verdict;
-use crate::cmd::{CmdError, Invocation, Tool};
+use crate::cause;
+use crate::check::image::call::{Answer, Tell};
+use crate::check::image::qcow2::Told;
+use crate::check::outcome::{LayerResult, Verdict};
+use crate::cmd::child;
+use crate::domain::model::Format;
 use crate::engine::user::daemon::{DaemonError, is_lock_conflict};
-use crate::engine::user::nodes;
+use crate::interrupt::Interrupt;
 use crate::reach::chain::{Chain, Link};
-use crate::reach::identity::Kind;
-use crate::{cause, domain::model::Format};
 
-/// qemu-img's exit statuses that stand for an image that can be used: leaked clusters only waste
-/// space, and some formats have no check (docs/tools/qemu-img.rst).
+mod call;
+mod end;
+mod finding;
+pub mod qcow2;
+mod words;
+
+pub use call::Remedy;
+pub use finding::Finding;
+
+/// qemu-img's exit statuses (docs/tools/qemu-img.rst of QEMU): errors; only leaked clusters; the
+/// format has no check.
+const SOUND: i32 = 0;
+const CORRUPT: i32 = 2;
 const LEAKED: i32 = 3;
 const NO_CHECK_FOR_THE_FORMAT: i32 = 63;
-const CORRUPT: i32 = 2;
 
-/// Looks at every image of a chain that has a format of its own.
+/// QEMU's words for a VHDX that was not closed (block/vhdx-log.c, `vhdx_parse_log`).
+const LOG_TO_REPLAY: &str = "contains a log that needs to be replayed";
+
+const CHECKER: &str = "qemu-img";
+
+/// What came of the check of a disk's images.
+#[derive(Clone, Debug)]
+pub struct ImageCheck {
+    /// For the report; `None` where the format has no check.
+    pub result: Option<LayerResult>,
+    /// What a reader should know of the disk, where there is no result.
+    pub notes: Vec<String>,
+    /// What may be done with the disk now.
+    pub usable: Usable,
+}
+
+/// What may be done with a disk after its images were looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usable {
+    /// All.
+    Fully,
+    /// Nothing may be written to it, and why.
+    ForReading(&'static str),
+    /// Nothing: the verdict.
+    No(Verdict),
+}
+
+impl ImageCheck {
+    /// It was not checked: refused, interrupted, or there is no qemu-img.
+    pub const fn stopped(verdict: Verdict) -> Self {
+        Self {
+            result: None,
+            notes: Vec::new(),
+            usable: Usable::No(verdict),
+        }
+    }
+
+    /// For those who only want to see what there is: errors of the image are remarks then.
+    #[must_use]
+    pub fn only_told(self) -> Self {
+        Self {
+            notes: self.result.map_or_else(Vec::new, |result| result.notes),
+            result: None,
+            usable: self.usable,
+        }
+    }
+
+    /// It is damaged, or cannot be checked.
+    fn unusable(reason: String, answer: Option<&Answer>) -> Self {
+        let verdict = Verdict::Failed(reason);
+        let result = answer.map(|answer| LayerResult {
+            output: answer.words.text(),
+            ..result(verdict.clone(), answer)
+        });
+        Self {
+            result: Some(result.unwrap_or_else(|| LayerResult::without_checker(verdict.clone()))),
+            notes: Vec::new(),
+            usable: Usable::No(verdict),
+        }
+    }
+}
+
+fn result(verdict: Verdict, answer: &Answer) -> LayerResult {
+    LayerResult {
+        verdict,
+        checker: Some(CHECKER),
+        exit_code: answer.status.code(),
+        duration: answer.duration,
+        output: String::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// Whether one of a disk's images has a format that could be checked.
+pub fn has_format(chain: &Chain) -> bool {
+    links(chain).any(|link| link.format != Format::Raw)
+}
+
+fn links(chain: &Chain) -> impl Iterator<Item = &Link> {
+    std::iter::once(&chain.top).chain(&chain.under)
+}
+
+/// The calls that look, and the one that repairs, for those who only want to see them.
+pub fn calls(chain: &Chain, remedy: Option<Remedy>) -> Vec<String> {
+    let with_format = links(chain).filter(|link| link.format != Format::Raw);
+    let looks = with_format.map(|link| call::check(link, None).to_string());
+    let repair = remedy.map(|remedy| call::check(&chain.top, Some(remedy)).to_string());
+    looks.chain(repair).collect()
+}
+
+/// Looks at every image of a chain that has a format of its own. Changes nothing.
 ///
 /// # Errors
-/// The verdict for a disk whose image is damaged or in use.
-pub async fn look(chain: &Chain) -> Result<(), Verdict> {
-    for link in std::iter::once(&chain.top).chain(&chain.under) {
-        if link.format != Format::Raw {
-            one(link).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn one(link: &Link) -> Result<(), Verdict> {
-    let image = link.path.display().to_string();
-    let judged = |error| judge(&image, &error);
-    if let Err(error) = call(["check", "-q"], link).capture().await
-        && let Some(verdict) = judged(error)
-    {
-        return Err(verdict);
-    }
-    if !end_is_not_checked(link) {
-        return Ok(());
-    }
-    let mapped = call(["map", "--output=json"], link).capture().await;
-    let mapped = mapped.map_err(|error| {
-        judged(error).unwrap_or_else(|| Verdict::Failed(format!("{image} cannot be mapped")))
-    })?;
-    match is_cut_off(&mapped.stdout, link) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(damaged(&image)),
-        Err(cause) => Err(Verdict::Failed(format!("qemu-img map {image}: {cause}"))),
-    }
-}
-
-/// The call; QEMU's locks refuse it while somebody writes.
-fn call(action: [&str; 2], link: &Link) -> Invocation {
-    let mut call = Invocation::new(Tool::QEMU_IMG, action);
-    let image = format!("json:{}", nodes::alone(link));
-    call.arguments.push(image.into());
-    call
-}
-
-/// The formats in which neither opening nor `qemu-img check` sees that the file ends too early
-/// (tried with QEMU 10.0), where all data lies in this file.
-fn end_is_not_checked(link: &Link) -> bool {
-    link.kind == Kind::File
-        && match link.format {
-            Format::Vdi | Format::Qed | Format::Qcow => true,
-            Format::Vmdk => is_one_sparse_file(&link.path),
-            _ => false,
-        }
-}
-
-/// A VMDK whose data lies in files of its own is a text; one that holds its data begins with this
-/// magic (block/vmdk.c of QEMU, `VMDK4_MAGIC`).
-fn is_one_sparse_file(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
-        && magic == *b"KDMV"
-}
-
-/// One run of `qemu-img map --output=json`.
-#[derive(Deserialize)]
-struct Run {
-    length: u64,
-    /// Where its data lies in the file; missing where there is none, or it is compressed.
-    offset: Option<u64>,
-}
-
-/// Whether the image's tables name data behind the end of its file.
-fn is_cut_off(map: &[u8], link: &Link) -> Result<bool, String> {
-    let runs: Vec<Run> = serde_json::from_slice(map).map_err(|error| error.to_string())?;
-    let whole = std::fs::metadata(&link.path)
-        .map_err(|error| cause::sentence(&error))?
-        .len();
-    let file = match link.slice {
-        None => whole,
-        Some(slice) => whole
-            .saturating_sub(slice.offset.get())
-            .min(slice.size.get()),
+/// What came of it where the disk cannot be used.
+pub async fn look<'c>(
+    chain: &'c Chain,
+    interrupt: &mut Interrupt,
+    mut tell: Tell<'_>,
+) -> Result<Finding<'c>, ImageCheck> {
+    let mut finding = Finding {
+        top: &chain.top,
+        answer: None,
+        told: Told::default(),
+        has_log: false,
+        under: Vec::new(),
+        under_has_errors: false,
+        duration: Duration::ZERO,
     };
-    let end = |run: &Run| run.offset.unwrap_or_default().saturating_add(run.length);
-    Ok(runs
-        .iter()
-        .any(|run| run.offset.is_some() && end(run) > file))
+    for (depth, link) in links(chain).enumerate() {
+        if link.format == Format::Raw {
+            continue;
+        }
+        let tell: Tell<'_> = match &mut tell {
+            Some(tell) => Some(&mut **tell),
+            None => None,
+        };
+        let looked = look_at(link, interrupt, tell).await?;
+        finding.duration = finding.duration.saturating_add(looked.duration());
+        match (depth, looked) {
+            (_, Looked::NoCheck(_)) => {}
+            (0, Looked::HasLog(_)) => finding.has_log = true,
+            (_, Looked::HasLog(answer)) => {
+                return Err(ImageCheck::unusable(
+                    unreadable(link, &answer),
+                    Some(&answer),
+                ));
+            }
+            (0, Looked::Checked(answer)) => finding.answer = Some(answer),
+            (_, Looked::Checked(answer)) => finding.add_under(link, &answer.counts),
+        }
+    }
+    if chain.top.format == Format::Qcow2 {
+        let offset = chain.top.slice.map_or(0, |slice| slice.offset.get());
+        finding.told = qcow2::read(&chain.top.path, offset).map_err(|error| {
+            let image = chain.top.path.display();
+            let reason = format!("the header of {image}: {}", cause::sentence(&error));
+            ImageCheck::unusable(reason, None)
+        })?;
+    }
+    Ok(finding)
 }
 
-fn damaged(image: &str) -> Verdict {
-    Verdict::Failed(format!(
+enum Looked {
+    Checked(Answer),
+    NoCheck(Duration),
+    HasLog(Answer),
+}
+
+impl Looked {
+    const fn duration(&self) -> Duration {
+        match self {
+            Self::Checked(answer) | Self::HasLog(answer) => answer.duration,
+            Self::NoCheck(duration) => *duration,
+        }
+    }
+}
+
+async fn look_at(
+    link: &Link,
+    interrupt: &mut Interrupt,
+    tell: Tell<'_>,
+) -> Result<Looked, ImageCheck> {
+    let image = link.path.display().to_string();
+    let call = call::check(link, None);
+    let answer = call::run(&call, Some(interrupt), tell).await;
+    let answer =
+        answer.map_err(|error| ImageCheck::stopped(Verdict::Failed(cause::sentence(&error))))?;
+    if answer.interrupted {
+        return Err(ImageCheck::stopped(Verdict::Interrupted));
+    }
+    let looked = match answer.status.code() {
+        Some(NO_CHECK_FOR_THE_FORMAT) => Looked::NoCheck(answer.duration),
+        Some(SOUND | LEAKED) => Looked::Checked(answer),
+        Some(CORRUPT) if is_of_reference_counts(link, &answer) => Looked::Checked(answer),
+        Some(CORRUPT) => return Err(ImageCheck::unusable(damaged(&image), Some(&answer))),
+        _ if is_lock_conflict(&answer.words.text()) => {
+            return Err(ImageCheck::stopped(in_use(image)));
+        }
+        _ if answer.words.text().contains(LOG_TO_REPLAY) => return Ok(Looked::HasLog(answer)),
+        _ => {
+            return Err(ImageCheck::unusable(
+                unreadable(link, &answer),
+                Some(&answer),
+            ));
+        }
+    };
+    match end::is_cut_off(link).await {
+        Ok(false) => Ok(looked),
+        Ok(true) => Err(ImageCheck::unusable(damaged(&image), None)),
+        Err(reason) => Err(ImageCheck::unusable(reason, None)),
+    }
+}
+
+/// Only what QEMU says of a qcow2 is known well enough.
+fn is_of_reference_counts(link: &Link, answer: &Answer) -> bool {
+    link.format == Format::Qcow2 && answer.words.are_of_reference_counts()
+}
+
+fn in_use(image: String) -> Verdict {
+    Verdict::Refused(DaemonError::InUse(image).to_string())
+}
+
+fn damaged(image: &str) -> String {
+    format!(
         "the image {image} is damaged or cut off, so what lies in it was not touched; see \
          qemu-img check {image}, and restore it, or repair a copy of it with qemu-img check \
          -r all"
-    ))
+    )
 }
 
-fn judge(image: &str, error: &CmdError) -> Option<Verdict> {
-    let CmdError::Failed { status, stderr, .. } = error else {
-        return Some(Verdict::Failed(cause::sentence(error)));
-    };
-    match status.code() {
-        Some(LEAKED | NO_CHECK_FOR_THE_FORMAT) => None,
-        Some(CORRUPT) => Some(damaged(image)),
-        _ if is_lock_conflict(stderr) => {
-            let error = DaemonError::InUse(image.to_owned());
-            Some(Verdict::Refused(error.to_string()))
-        }
-        _ => Some(Verdict::Failed(format!(
+fn unreadable(link: &Link, answer: &Answer) -> String {
+    let image = link.path.display();
+    match answer.status.code() {
+        Some(_) => format!(
             "the image {image} cannot be checked: {}",
-            words(stderr)
-        ))),
-    }
-}
-
-/// What qemu-img said, without the long name it was called with.
-fn words(stderr: &str) -> String {
-    let lines = stderr.lines().map(|line| {
-        let line = line.strip_prefix("qemu-img: ").unwrap_or(line);
-        match (
-            line.starts_with("Could not open 'json:"),
-            line.rfind("}': "),
-        ) {
-            (true, Some(end)) => line.get(end.saturating_add(4)..).unwrap_or(line),
-            _ => line,
-        }
-    });
-    lines.collect::<Vec<_>>().join("; ")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
-    use super::*;
-
-    fn judged(code: i32, stderr: &str) -> Option<Verdict> {
-        let error = CmdError::Failed {
-            tool: "qemu-img",
-            status: ExitStatus::from_raw(code << 8),
-            stderr: stderr.to_owned(),
-        };
-        judge("/i/x", &error)
-    }
-
-    #[test]
-    fn the_table_of_qemu_img_check() {
-        for code in [3, 63] {
-            assert_eq!(judged(code, "x"), None, "{code}");
-        }
-        assert!(
-            matches!(judged(2, "x"), Some(Verdict::Failed(why)) if why.contains("/i/x is damaged"))
-        );
-        let locked = "qemu-img: Could not open 'json:{}': Failed to get shared \"write\" lock\n";
-        assert!(matches!(judged(1, locked), Some(Verdict::Refused(_))));
-        let header = "qemu-img: Could not open 'json:{\"driver\":\"qcow2\"}': Image is not in qcow2 format\n";
-        assert_eq!(
-            judged(1, header),
-            Some(Verdict::Failed(
-                "the image /i/x cannot be checked: Image is not in qcow2 format".to_owned()
-            ))
-        );
+            answer.words.sentence()
+        ),
+        None => format!(
+            "the image {image} cannot be checked: qemu-img ended with {}",
+            child::ending(answer.status)
+        ),
     }
 }

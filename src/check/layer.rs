@@ -2,7 +2,7 @@
 
 use crate::check::checker::{self, Checker};
 use crate::check::outcome::Verdict;
-use crate::layers::filesystem::Filesystem;
+use crate::layers::filesystem::{Elsewhere, Filesystem};
 use crate::layers::tree::{Content, Layer};
 
 /// What is to be done for a layer.
@@ -45,6 +45,10 @@ pub fn need(layer: &Layer) -> Need<'_> {
             })
         }
         Content::PhysicalVolume { .. } => return Need::Nothing,
+        Content::RaidMember { array, .. } if layer.children.is_empty() => {
+            Verdict::NothingToCheck(format!("a member of {array}"))
+        }
+        Content::RaidMember { .. } => return Need::Nothing,
         Content::Filesystem(filesystem) => match checker::checker_for(filesystem.kind) {
             Err(verdict) => verdict,
             Ok(_) if is_cut_off(filesystem, layer) => cut_off(filesystem, layer),
@@ -56,6 +60,10 @@ pub fn need(layer: &Layer) -> Need<'_> {
             }
         },
         Content::Swap { .. } => Verdict::NothingToCheck("swap space".to_owned()),
+        Content::Journal { kind, .. } => Verdict::NothingToCheck(format!(
+            "{}: it is checked with the filesystem that it belongs to",
+            kind.name()
+        )),
         Content::Dormant { reason, .. } => return Need::Activation { reason },
         Content::Pool { what, .. } => {
             Verdict::NothingToCheck(format!("{what}: it holds other volumes"))
@@ -70,16 +78,20 @@ pub fn need(layer: &Layer) -> Need<'_> {
     })
 }
 
-/// The answer for what the user engine cannot show, and the kernel engine is not to be had for.
+/// The answer for what only the kernel engine can show, where that is not to be had.
 pub fn beyond_the_user_engine(layer: &Layer, no_kernel: &str) -> Verdict {
-    let what = match &layer.content {
-        Content::Dormant { reason, .. } => format!("{reason}, which the user engine cannot open"),
-        _ => format!(
-            "it lies in {} separate pieces, which the user engine cannot put together",
-            layer.extents.places().count()
-        ),
-    };
-    Verdict::NotChecked(format!("{what}: {no_kernel}"))
+    Verdict::NotChecked(match &layer.content {
+        Content::Dormant { reason, .. } => {
+            format!("{reason}, which the user engine cannot open: {no_kernel}")
+        }
+        Content::Filesystem(filesystem) if filesystem.record.elsewhere != Elsewhere::Nothing => {
+            format!(
+                "its journal is on the same disk, and the user engine cannot show both at once: \
+                 {no_kernel}"
+            )
+        }
+        _ => no_kernel.to_owned(),
+    })
 }
 
 /// The answer for a volume that LVM has not activated: its own reason, if there is one.
@@ -143,7 +155,7 @@ mod tests {
             path: LayerPath::disk("vda"),
             extents: ExtentMap::whole(ImageIndex(0), Bytes::mib(1)),
             role: None,
-            read_only: false,
+            read_only: None,
             content,
             notes: Vec::new(),
             children: Vec::new(),

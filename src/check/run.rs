@@ -1,36 +1,21 @@
 //! Taking a checker's steps, one after the other.
 
-use std::path::Path;
 use std::time::Duration;
 
-use crate::check::checker::{Checker, Judgement, Mode};
+use crate::check::checker::{Checker, Judgement, Subject};
 use crate::check::outcome::{Event, LayerResult, Observer, Progress, Verdict};
 use crate::check::patterns;
 use crate::cmd::watch::{self, Finished, ProgressSource};
 use crate::interrupt::Interrupt;
-use crate::layers::filesystem::Filesystem;
-use crate::layers::tree::LayerPath;
-
-/// The filesystem that is to be checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Its place in the tree.
-    pub layer: &'a LayerPath,
-    /// What its superblock tells.
-    pub filesystem: &'a Filesystem,
-    /// The plain file that shows it.
-    pub path: &'a Path,
-}
 
 /// Runs the checker until it has an answer.
 pub async fn check(
     checker: Checker,
-    mode: Mode,
     subject: Subject<'_>,
     interrupt: &mut Interrupt,
     observer: &dyn Observer,
 ) -> LayerResult {
-    let steps = checker.steps(subject.filesystem, mode, subject.path);
+    let steps = checker.steps(&subject);
     let mut done: Vec<Finished> = Vec::new();
     let mut judgement = Judgement::GoOn;
     for step in &steps {
@@ -55,7 +40,7 @@ pub async fn check(
                 break;
             }
         }
-        judgement = checker.judge(mode, &done, steps.len());
+        judgement = checker.judge(&subject, &done, steps.len());
         if judgement != Judgement::GoOn {
             break;
         }
@@ -94,8 +79,12 @@ fn words(done: &[Finished], subject: Subject<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::checker::finished;
-    use crate::layers::filesystem::{CheckRecord, FilesystemKind};
+    use std::path::Path;
+
+    use crate::check::checker::Mode;
+    use crate::check::checker::case::finished;
+    use crate::layers::filesystem::{CheckRecord, Filesystem, FilesystemKind};
+    use crate::layers::tree::LayerPath;
 
     #[test]
     fn a_checkers_words_name_the_layer_and_leave_out_what_says_nothing() {
@@ -111,6 +100,9 @@ mod tests {
             layer: &layer,
             filesystem: &filesystem,
             path: Path::new("/run/x/1-vda-p1"),
+            journal: None,
+            mode: Mode::Check,
+            allowed: &[],
         };
         let done = [
             finished(

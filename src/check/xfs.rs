@@ -1,42 +1,44 @@
 //! XFS: xfs_repair(8). It is never told to zero a log (`-L`): that throws the newest writes away.
 
-use std::path::Path;
-
-use crate::check::checker::{Judgement, Mode, Step};
-use crate::check::ext::tail;
+use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
 use crate::check::outcome::Verdict;
 use crate::check::patterns;
+use crate::cmd::Tool;
 use crate::cmd::watch::Finished;
 
-pub(super) fn steps(mode: Mode, path: &Path) -> Vec<Step> {
-    let check = Step::xfs_repair(["-n", "-f"], path);
-    match mode {
+fn xfs_repair<const N: usize>(options: [&str; N], subject: &Subject<'_>) -> Step {
+    Step::new(Tool::XFS_REPAIR, options, subject.path).with_journal("-l", subject.journal)
+}
+
+pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
+    let check = xfs_repair(["-n", "-f"], subject);
+    match subject.mode {
         Mode::Check | Mode::Preen | Mode::Interactive => vec![check],
         Mode::Repair => vec![
             check.clone(),
-            Step::xfs_repair(["-f"], path).only("if there are errors"),
+            xfs_repair(["-f"], subject).only("if there are errors"),
             check.only("after a repair"),
         ],
     }
 }
 
-pub(super) fn judge(mode: Mode, code: i32, done: &[Finished], steps: usize) -> Judgement {
+pub(super) fn judge(
+    subject: &Subject<'_>,
+    code: i32,
+    done: &[Finished],
+    steps: usize,
+) -> Judgement {
     let output = done.last().map_or("", |last| last.output.as_str());
     if let Some(reason) = no_answer(output) {
         return Judgement::done(Verdict::NotChecked(reason));
     }
-    let failed = || {
-        Judgement::done(Verdict::Failed(format!(
-            "xfs_repair ended with exit status {code}{}",
-            tail(output)
-        )))
-    };
+    let failed = || Judgement::done(Verdict::Failed(ended("xfs_repair", code, output)));
     match (done.len(), code) {
         (1, 0) => Judgement::done(Verdict::Clean),
         (1, 1) if steps > 1 => Judgement::GoOn,
         (1, 1) => Judgement::noted(
             Verdict::ErrorsLeft,
-            match mode {
+            match subject.mode {
                 Mode::Preen | Mode::Interactive => {
                     "xfs_repair has neither safe nor interactive repairs: run again with -y"
                 }
@@ -78,44 +80,51 @@ fn no_answer(output: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::checker::finished;
+    use crate::check::checker::case::Case;
+    use crate::layers::filesystem::FilesystemKind;
 
-    fn verdict(judgement: &Judgement) -> Option<&Verdict> {
-        match judgement {
-            Judgement::Done { verdict, .. } => Some(verdict),
-            Judgement::GoOn => None,
-        }
+    const fn xfs(mode: Mode) -> Case {
+        Case::new(FilesystemKind::Xfs, mode)
     }
 
     #[test]
     fn a_dirty_log_is_neither_clean_nor_an_error() {
         let words = "ALERT: The filesystem has valuable metadata changes in a log which is being\n";
         for code in [0, 1, 2] {
-            let judgement = judge(Mode::Check, code, &[finished(code, words)], 1);
-            assert!(
-                matches!(verdict(&judgement), Some(Verdict::NotChecked(_))),
-                "{judgement:?}"
-            );
+            let verdict = xfs(Mode::Check).verdict(&[(code, words)]);
+            assert!(matches!(verdict, Verdict::NotChecked(_)), "{verdict:?}");
         }
     }
 
     #[test]
     fn a_repair_is_checked_again() {
-        let runs = [finished(1, ""), finished(0, ""), finished(0, "")];
-        assert_eq!(judge(Mode::Repair, 1, &runs[..1], 3), Judgement::GoOn);
-        assert_eq!(judge(Mode::Repair, 0, &runs[..2], 3), Judgement::GoOn);
-        let judgement = judge(Mode::Repair, 0, &runs, 3);
-        assert_eq!(verdict(&judgement), Some(&Verdict::Corrected));
-        let judgement = judge(Mode::Repair, 1, &runs, 3);
-        assert_eq!(verdict(&judgement), Some(&Verdict::ErrorsLeft));
+        let repair = xfs(Mode::Repair);
+        let verdict = |last| repair.verdict(&[(1, ""), (0, ""), (last, "")]);
+        assert_eq!(verdict(0), Verdict::Corrected);
+        assert_eq!(verdict(1), Verdict::ErrorsLeft);
     }
 
     #[test]
     fn without_y_nothing_is_repaired() {
         for mode in [Mode::Check, Mode::Preen, Mode::Interactive] {
-            assert_eq!(steps(mode, Path::new("/x")).len(), 1);
-            let judgement = judge(mode, 1, &[finished(1, "")], 1);
-            assert_eq!(verdict(&judgement), Some(&Verdict::ErrorsLeft));
+            assert_eq!(xfs(mode).calls(), ["xfs_repair -n -f /x"]);
+            assert_eq!(xfs(mode).verdict(&[(1, "")]), Verdict::ErrorsLeft);
         }
+    }
+
+    #[test]
+    fn a_log_elsewhere_is_named_in_every_call() {
+        let elsewhere = Case {
+            journal: Some("/l"),
+            ..xfs(Mode::Repair)
+        };
+        assert_eq!(
+            elsewhere.calls(),
+            [
+                "xfs_repair -n -f -l /l /x",
+                "xfs_repair -f -l /l /x",
+                "xfs_repair -n -f -l /l /x"
+            ]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! A tool as a child process.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Output, Stdio};
@@ -43,6 +43,11 @@ impl Invocation {
             .stdin(Stdio::null())
             .process_group(0)
             .kill_on_drop(true);
+        if let Some(answer) = self.answer {
+            let tool = self.tool.name;
+            let said = told(answer).map_err(|source| CmdError::System { tool, source })?;
+            command.stdin(said);
+        }
         end_with_parent(&mut command);
         Ok(command)
     }
@@ -138,6 +143,13 @@ pub fn merged_output(command: &mut Command) -> io::Result<tokio::net::unix::pipe
         .stdout(Stdio::from(writer.try_clone()?))
         .stderr(Stdio::from(writer));
     receiver(reader)
+}
+
+/// A standard input with one line in it.
+fn told(line: &str) -> io::Result<Stdio> {
+    let (reader, mut writer) = io::pipe()?;
+    writeln!(writer, "{line}")?;
+    Ok(Stdio::from(reader))
 }
 
 /// The reading end of a pipe, for the runtime.

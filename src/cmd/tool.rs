@@ -25,6 +25,8 @@ impl Tool {
     pub const STORAGE_DAEMON: Self = Self::new("qemu-storage-daemon", "qemu-utils");
     /// qemu-nbd(8).
     pub const QEMU_NBD: Self = Self::new("qemu-nbd", "qemu-utils");
+    /// fusermount3(1).
+    pub const FUSERMOUNT: Self = Self::new("fusermount3", "fuse3");
     /// modprobe(8).
     pub const MODPROBE: Self = Self::new("modprobe", "kmod");
     /// dmsetup(8).
@@ -37,6 +39,16 @@ impl Tool {
     pub const XFS_REPAIR: Self = Self::new("xfs_repair", "xfsprogs");
     /// fsck.fat(8).
     pub const FSCK_FAT: Self = Self::new("fsck.fat", "dosfstools");
+    /// btrfs-check(8).
+    pub const BTRFS: Self = Self::new("btrfs", "btrfs-progs");
+    /// fsck.exfat(8) of exfatprogs.
+    pub const FSCK_EXFAT: Self = Self::new("fsck.exfat", "exfatprogs");
+    /// fsck.f2fs(8).
+    pub const FSCK_F2FS: Self = Self::new("fsck.f2fs", "f2fs-tools");
+    /// ntfsfix(8).
+    pub const NTFSFIX: Self = Self::new("ntfsfix", "ntfs-3g");
+    /// ntfsresize(8).
+    pub const NTFSRESIZE: Self = Self::new("ntfsresize", "ntfs-3g");
 
     const fn new(name: &'static str, package: &'static str) -> Self {
         Self { name, package }
@@ -110,11 +122,16 @@ pub struct Invocation {
     pub arguments: Vec<OsString>,
     /// What its environment has beside virt-fsck's own.
     pub environment: Vec<(&'static str, OsString)>,
+    /// What it reads from its standard input, and a newline after that; `None` if nothing.
+    pub answer: Option<&'static str>,
 }
 
 /// As one can paste it into a shell.
 impl fmt::Display for Invocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(answer) = self.answer {
+            write!(f, "echo {} | ", quoted(OsStr::new(answer)))?;
+        }
         for (name, value) in &self.environment {
             write!(f, "{name}={} ", quoted(value))?;
         }
@@ -160,7 +177,15 @@ impl Invocation {
             tool,
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
+            answer: None,
         }
+    }
+
+    /// The same, and it reads this.
+    #[must_use]
+    pub fn answered(mut self, answer: &'static str) -> Self {
+        self.answer = Some(answer);
+        self
     }
 
     /// The same with `name=value` in its environment.
@@ -202,6 +227,8 @@ mod tests {
             call.to_string(),
             "PLACE='a b' DM_DISABLE_UDEV=1 e2fsck -f 'a b'"
         );
+        let call = Invocation::new(Tool::FSCK_F2FS, ["x"]).answered("n");
+        assert_eq!(call.to_string(), "echo n | fsck.f2fs x");
     }
 
     #[test]

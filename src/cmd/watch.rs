@@ -184,8 +184,8 @@ fn pass_progress(line: &str) -> Option<Progress> {
     })
 }
 
-/// `rchar` of proc(5).
-fn bytes_read(running: &Child) -> Option<Progress> {
+/// What a child has read so far: `rchar` of proc(5).
+pub fn bytes_read(running: &Child) -> Option<Progress> {
     let counters = std::fs::read_to_string(format!("/proc/{}/io", running.id()?)).ok()?;
     let line = counters
         .lines()

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::check::checker::Mode;
+use crate::check::checker::{Checker, Mode, Subject};
+use crate::check::companion::journal_of;
 use crate::check::layer::{self, Need};
+use crate::check::outcome::Verdict;
 use crate::cmd::tool::quoted;
 use crate::engine::choice::{self, Engine};
 use crate::layers::extent::ImageIndex;
-use crate::layers::tree::Layer;
+use crate::layers::tree::{Layer, LayerPath};
 use crate::names::RunId;
 use crate::reach::chain::Chain;
 use crate::run::Options;
@@ -25,9 +27,10 @@ pub struct PlannedDisk<'a> {
 }
 
 /// The folders and devices are examples: a run makes new ones of its own. `disks` are in the order
-/// of the domain, `None` where one was not opened.
+/// of the domain, `None` where one was not opened; `wanted` are some of the `layers`.
 pub fn steps(
     disks: &[Option<PlannedDisk<'_>>],
+    layers: &[Layer],
     wanted: &[&Layer],
     mode: Mode,
     options: &Options,
@@ -35,6 +38,7 @@ pub fn steps(
     let run = RunId::example();
     let mut plan = Plan {
         disks,
+        layers,
         mode,
         run_folder: run.folder(&options.run_base),
         state_folder: run.folder(&options.state_base),
@@ -51,6 +55,7 @@ pub fn steps(
 
 pub(super) struct Plan<'a> {
     pub(super) disks: &'a [Option<PlannedDisk<'a>>],
+    pub(super) layers: &'a [Layer],
     pub(super) mode: Mode,
     pub(super) run: RunId,
     pub(super) run_folder: PathBuf,
@@ -73,11 +78,7 @@ impl<'a> Plan<'a> {
     fn add_layer(&mut self, layer: &Layer, options: &Options) {
         match layer::need(layer) {
             Need::Nothing => {}
-            Need::Answer(verdict) => {
-                let reason = verdict.reason().unwrap_or_default();
-                self.lines
-                    .push(format!("# {}: {}, {reason}", layer.path, verdict.words()));
-            }
+            Need::Answer(verdict) => self.explain(layer, &verdict),
             Need::Activation { reason } => self.lines.push(format!(
                 "# {}: {reason}, which LVM activates when the kernel engine has opened its disks",
                 layer.path
@@ -86,33 +87,76 @@ impl<'a> Plan<'a> {
                 checker,
                 filesystem,
             } => {
+                let journal = match journal_of(filesystem, self.layers) {
+                    Ok(journal) => journal,
+                    Err(verdict) => return self.explain(layer, &verdict),
+                };
                 let disks = self.disks_under(layer);
-                let read_only = layer.read_only || disks.iter().any(|(_, disk)| disk.read_only);
+                let read_only =
+                    layer.read_only.is_some() || disks.iter().any(|(_, disk)| disk.read_only);
                 let mode = self.mode.on(read_only);
                 self.lines
                     .push(format!("# {} ({})", layer.path, filesystem.kind.name()));
+                let subject = Subject {
+                    layer: &layer.path,
+                    filesystem,
+                    path: Path::new(layer.path.as_str()),
+                    journal: journal.map(|journal| Path::new(journal.path.as_str())),
+                    mode,
+                    allowed: &options.allowed,
+                };
+                if let Some(journal) = journal {
+                    return self.together(checker, &subject, &journal.path);
+                }
                 self.shown += 1;
-                let shown = match choice::engine_for(options.engine, &layer.extents) {
-                    Ok(Engine::User) => self.by_user_engine(layer, &disks, mode),
+                let shown = match choice::engine_for(options.engine) {
+                    Ok(Engine::User) => match layer.extents.single() {
+                        Some(extent) => self.by_user_engine(layer, extent, &disks, mode),
+                        None => {
+                            let subject = Subject {
+                                path: Path::new("FILE"),
+                                ..subject
+                            };
+                            let steps = checker.steps(&subject);
+                            self.composed(layer, &disks, mode, &steps);
+                            return;
+                        }
+                    },
                     Ok(Engine::Kernel) => self.by_kernel_engine(layer, &disks, mode),
                     Err(reason) => {
-                        let verdict = layer::beyond_the_user_engine(layer, &reason);
+                        let verdict = layer::beyond_the_user_engine(layer, reason);
                         let reason = verdict.reason().unwrap_or_default();
                         self.lines.push(format!("# {}, {reason}", verdict.words()));
                         return;
                     }
                 };
                 let Some(shown) = shown else { return };
-                for step in checker.steps(filesystem, mode, &shown.path) {
-                    let when = match step.when {
-                        "" => String::new(),
-                        when => format!("  # {when}"),
-                    };
-                    self.lines.push(format!("{}{when}", step.invocation));
-                }
+                let subject = Subject {
+                    path: &shown.path,
+                    ..subject
+                };
+                self.lines.extend(calls(checker, &subject));
                 self.lines.extend(shown.undo);
             }
         }
+    }
+
+    fn explain(&mut self, layer: &Layer, verdict: &Verdict) {
+        let reason = verdict.reason().unwrap_or_default();
+        let line = format!("# {}: {}, {reason}", layer.path, verdict.words());
+        self.lines.push(line);
+    }
+
+    /// A filesystem and its journal are shown at once, which takes one daemon with both, or devices
+    /// that share the disks: no commands to be pasted one after the other.
+    fn together(&mut self, checker: Checker, subject: &Subject<'_>, journal: &LayerPath) {
+        self.lines.push(format!(
+            "# its journal is {journal}: both are shown at once, then, with their paths for their \
+             names:"
+        ));
+        let calls = calls(checker, subject);
+        self.lines
+            .extend(calls.into_iter().map(|call| format!("# {call}")));
     }
 
     /// The disks that a layer lies on, each once.
@@ -143,6 +187,15 @@ impl<'a> Plan<'a> {
         let removed: Vec<_> = folders.iter().map(|f| with_path("rm -r", f)).collect();
         made.into_iter().chain(self.lines).chain(removed).collect()
     }
+}
+
+fn calls(checker: Checker, subject: &Subject<'_>) -> Vec<String> {
+    let steps = checker.steps(subject).into_iter();
+    let calls = steps.map(|step| match step.when {
+        "" => step.invocation.to_string(),
+        when => format!("{}  # {when}", step.invocation),
+    });
+    calls.collect()
 }
 
 pub(super) fn with_path(command: &str, path: &Path) -> String {

@@ -3,25 +3,28 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::check::checker::Mode;
+use crate::check::checker::{Mode, Step};
 use crate::cmd::tool::quoted;
 use crate::cmd::{Invocation, Tool};
 use crate::dry_run::plan::{Plan, PlannedDisk, PlannedLayer, with_path};
 use crate::engine::user::nodes::{self, Access};
-use crate::layers::extent::ImageIndex;
+use crate::layers::extent::{Extent, ImageIndex, Piece};
 use crate::layers::tree::Layer;
 use crate::names::{self, NodeName};
 use crate::reach::encrypted;
 use crate::units::Bytes;
 
+/// How many lines tell where the pieces of a layer lie.
+const LONGEST_TABLE: usize = 100;
+
 impl Plan<'_> {
     pub(super) fn by_user_engine(
         &mut self,
         layer: &Layer,
+        extent: Extent,
         disks: &[(ImageIndex, PlannedDisk<'_>)],
         mode: Mode,
     ) -> Option<PlannedLayer> {
-        let extent = layer.extents.single()?;
         let (image, disk) = *disks.first()?;
         let access = Access::of(self.mode.on(disk.read_only).writes());
         let mut daemon = Invocation::new(Tool::STORAGE_DAEMON, ["--daemonize", "--pidfile"]);
@@ -74,6 +77,71 @@ impl Plan<'_> {
         ];
         let path = mount_point;
         Some(PlannedLayer { path, undo })
+    }
+
+    /// What lies in several pieces is served by a run itself: no command does the same.
+    pub(super) fn composed(
+        &mut self,
+        layer: &Layer,
+        disks: &[(ImageIndex, PlannedDisk<'_>)],
+        mode: Mode,
+        checker: &[Step],
+    ) {
+        let overlays = match mode.writes() {
+            true => "",
+            false => ", over overlays that are thrown away",
+        };
+        let pieces = layer.extents.places().count();
+        let size = layer.size().get();
+        self.lines.push(format!(
+            "# virt-fsck itself serves its {pieces} pieces as one FILE of {size} bytes over \
+             FUSE{overlays}; no command does that, and --engine kernel plans it with dmsetup:"
+        ));
+        let place = |extent: &Extent| {
+            let disk = disks.iter().find(|(image, _)| *image == extent.image);
+            let path = disk.map(|(_, disk)| quoted(disk.chain.top.path.as_os_str()));
+            let disk = path.unwrap_or_else(|| format!("disk {}", extent.image.0));
+            format!("byte {} of the disk in {disk}", extent.offset.get())
+        };
+        let mut begin = 0_u64;
+        let mut lines = Vec::new();
+        for piece in layer.extents.pieces() {
+            let length = piece.length().get();
+            let what = format!("#   {length} bytes of FILE from byte {begin}:");
+            begin = begin.saturating_add(length);
+            match piece {
+                Piece::Run(extent) => lines.push(format!("{what} from {}", place(extent))),
+                Piece::Striped(striped) => {
+                    let turn = striped.stripe_size().get();
+                    lines.push(format!("{what} in turns of {turn} bytes"));
+                    let columns = striped.columns();
+                    lines.extend(columns.map(|column| format!("#     from {}", place(&column))));
+                }
+                Piece::Mirrored(mirrored) => {
+                    let copies = mirrored.legs();
+                    lines.push(format!("{what} of {} copies", copies.len()));
+                    lines.extend(
+                        copies
+                            .iter()
+                            .map(|copy| format!("#     at {}", place(copy))),
+                    );
+                }
+            }
+        }
+        let more = lines.len().saturating_sub(LONGEST_TABLE);
+        lines.truncate(LONGEST_TABLE);
+        self.lines.extend(lines);
+        if more > 0 {
+            let text = format!("#   ... {more} more (--list --format json has all)");
+            self.lines.push(text);
+        }
+        for step in checker {
+            let when = match step.when {
+                "" => String::new(),
+                when => format!("  # {when}"),
+            };
+            self.lines.push(format!("# {}{when}", step.invocation));
+        }
     }
 
     fn pid_file(&self) -> PathBuf {

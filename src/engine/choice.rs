@@ -5,7 +5,6 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use crate::engine::kernel::control;
-use crate::layers::extent::ExtentMap;
 
 /// What the user chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -50,15 +49,13 @@ pub enum Engine {
 ///
 /// # Errors
 /// Why neither can.
-pub fn engine_for(choice: EngineChoice, extents: &ExtentMap) -> Result<Engine, String> {
-    let in_one_piece = extents.single().is_some();
-    let user = in_one_piece && !(choice == EngineChoice::Auto && no_user_engine());
+pub fn engine_for(choice: EngineChoice) -> Result<Engine, &'static str> {
     match choice {
-        EngineChoice::Auto | EngineChoice::User if user => Ok(Engine::User),
-        EngineChoice::User => Err("--engine kernel can, as root".to_owned()),
+        EngineChoice::User => Ok(Engine::User),
+        EngineChoice::Auto if !no_user_engine() => Ok(Engine::User),
         EngineChoice::Auto | EngineChoice::Kernel => match no_kernel_engine() {
             None => Ok(Engine::Kernel),
-            Some(reason) => Err(reason.to_owned()),
+            Some(reason) => Err(reason),
         },
     }
 }

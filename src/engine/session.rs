@@ -14,6 +14,7 @@ use crate::engine::kernel::table::TableError;
 use crate::engine::kernel::volumes::VolumesError;
 use crate::engine::kernel::{self};
 use crate::engine::user;
+use crate::engine::user::composed::{ConnectionError, ServeError};
 use crate::engine::user::daemon::{DaemonError, Export};
 use crate::engine::user::nodes::Access;
 use crate::guard::host::HostClaim;
@@ -24,7 +25,7 @@ use crate::layers::read::{ReadAt, ReadImages};
 use crate::layers::tree::LayerPath;
 use crate::ledger::book::Left;
 use crate::ledger::{Ledger, LedgerError, Mark, Step};
-use crate::names::NodeName;
+use crate::names::{self, NodeName};
 use crate::reach::chain::Chain;
 use crate::units::{Bytes, SectorSize};
 
@@ -85,9 +86,12 @@ pub enum SessionError {
     /// A layer lies on a disk that was not opened.
     #[error("disk number {0} is not open")]
     NoDisk(usize),
-    /// The user engine shows only what lies in one piece.
-    #[error("it lies in {0} pieces")]
-    Pieces(usize),
+    /// A connection to the storage daemon's NBD server.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// A composed file.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
 }
 
 impl SessionError {
@@ -202,6 +206,8 @@ pub struct Shown {
 pub(super) enum ShownBy {
     /// An export of the storage daemon.
     Export(Export, NodeName),
+    /// Ourselves, in several pieces.
+    Composed(user::session::Composed),
     /// Devices, in the ledger since the mark.
     Devices(Mark),
 }
@@ -217,6 +223,11 @@ impl Shown {
             path: export.path().to_owned(),
             by: ShownBy::Export(export, node),
         }
+    }
+
+    pub(super) fn composed(path: PathBuf, composed: user::session::Composed) -> Self {
+        let by = ShownBy::Composed(composed);
+        Self { path, by }
     }
 
     /// The file or device.
@@ -275,14 +286,6 @@ impl Session {
         outcome
     }
 
-    /// Whether a layer can be shown: the user engine shows only what lies in one piece.
-    pub fn can_show(&self, extents: &ExtentMap) -> bool {
-        match self {
-            Self::User(_) => extents.single().is_some(),
-            Self::Kernel(_) => true,
-        }
-    }
-
     /// Whether repairs may go to all the disks that a layer lies on. The user engine is asked only
     /// for what its storage daemon has opened so.
     pub fn is_writable(&self, extents: &ExtentMap) -> bool {
@@ -337,12 +340,15 @@ impl Session {
             (Self::User(session), ShownBy::Export(export, node)) => {
                 session.take_back(export, &node).await
             }
+            (Self::User(session), ShownBy::Composed(composed)) => {
+                session.take_apart(ledger, composed).await
+            }
             (_, ShownBy::Devices(mark)) => {
                 let flushed = File::open(&shown.path).and_then(|device| device.sync_all());
                 ledger.undo_to(mark).await?;
                 flushed.map_err(SessionError::file(&shown.path))
             }
-            (Self::Kernel(_), ShownBy::Export(..)) => Ok(()),
+            (Self::Kernel(_), ShownBy::Export(..) | ShownBy::Composed(_)) => Ok(()),
         }
     }
 
@@ -369,6 +375,21 @@ pub fn overlay_is_full(state_base: &Path) -> Option<String> {
             state_base.display()
         )
     })
+}
+
+/// Makes the folder of an overlay. The file in it, to be made next, is announced in the ledger; `name`
+/// gives its path.
+pub(super) fn announce_overlay(
+    ledger: &mut Ledger,
+    state_base: &Path,
+    name: impl FnOnce(&Path) -> PathBuf,
+) -> Result<PathBuf, SessionError> {
+    let number = ledger.number();
+    let folder = names::overlay_folder(state_base, ledger.run()?, number);
+    make_folder(ledger, &folder)?;
+    let path = name(&folder);
+    ledger.about_to(Step::File { path: path.clone() })?;
+    Ok(path)
 }
 
 /// Makes a folder that only its owner can look into; it is in the ledger. The folders above it are

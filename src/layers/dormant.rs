@@ -25,6 +25,8 @@ pub struct DormantGroup {
     pub name: String,
     /// Where its physical volumes lie, all of them.
     pub members: Vec<ExtentMap>,
+    /// Nothing may be written to them, whatever the disks allow.
+    pub read_only: bool,
     /// The volumes.
     pub volumes: Vec<DormantVolume>,
 }

@@ -2,10 +2,12 @@
 
 use crate::units::Bytes;
 
+mod mirrored;
 mod runs;
 mod striped;
 
-pub use runs::Runs;
+pub use mirrored::{MAX_LEGS, MirrorFault, Mirrored};
+pub use runs::{Copied, Copies, Runs};
 pub use striped::{MAX_COLUMNS, Striped, StripesFault};
 
 /// Which image of the domain, counted in the order of its disks.
@@ -24,6 +26,28 @@ pub struct Extent {
     pub length: Bytes,
 }
 
+impl Extent {
+    /// `length` bytes from `offset` of it; `None` if that is past its end.
+    fn part(self, offset: Bytes, length: Bytes) -> Option<Self> {
+        if offset.checked_add(length)? > self.length {
+            return None;
+        }
+        Some(Self {
+            image: self.image,
+            offset: self.offset.checked_add(offset)?,
+            length,
+        })
+    }
+
+    /// The two as one, if `next` continues this one.
+    fn joined(&self, next: &Self) -> Option<Self> {
+        let continues =
+            self.image == next.image && self.offset.checked_add(self.length) == Some(next.offset);
+        let length = self.length.checked_add(next.length)?;
+        continues.then_some(Self { length, ..*self })
+    }
+}
+
 /// A part of a layer whose bytes lie by one rule.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
@@ -32,6 +56,8 @@ pub enum Piece {
     Run(Extent),
     /// In turns over several places.
     Striped(Striped),
+    /// In several places, each of which has all of them.
+    Mirrored(Mirrored),
 }
 
 impl Piece {
@@ -40,6 +66,7 @@ impl Piece {
         match self {
             Self::Run(extent) => extent.length,
             Self::Striped(striped) => striped.length(),
+            Self::Mirrored(mirrored) => mirrored.length(),
         }
     }
 }
@@ -94,14 +121,16 @@ impl ExtentMap {
         &self.pieces
     }
 
-    /// Every place the layer takes up: each contiguous run, and each column of what is striped.
+    /// Every place the layer takes up: each contiguous run, each column of what is striped, each
+    /// leg of what is mirrored.
     pub fn places(&self) -> impl Iterator<Item = Extent> + '_ {
         self.pieces.iter().flat_map(|piece| {
-            let (run, columns) = match piece {
-                Piece::Run(extent) => (Some(*extent), None),
-                Piece::Striped(striped) => (None, Some(striped.columns())),
+            let (places, columns) = match piece {
+                Piece::Run(extent) => (std::slice::from_ref(extent), None),
+                Piece::Striped(striped) => (&[][..], Some(striped.columns())),
+                Piece::Mirrored(mirrored) => (mirrored.legs(), None),
             };
-            run.into_iter().chain(columns.into_iter().flatten())
+            places.iter().copied().chain(columns.into_iter().flatten())
         })
     }
 
@@ -124,17 +153,35 @@ impl ExtentMap {
             return;
         }
         if let Some(Piece::Run(last)) = self.pieces.last_mut()
-            && last.image == extent.image
-            && last.offset.checked_add(last.length) == Some(extent.offset)
-            && let Some(joined) = last.length.checked_add(extent.length)
+            && let Some(joined) = last.joined(&extent)
         {
-            last.length = joined;
-            let end = self.end_with(extent.length);
-            self.ends.pop();
-            self.ends.push(end);
+            *last = joined;
+            self.lengthen(extent.length);
             return;
         }
         self.push_piece(Piece::Run(extent));
+    }
+
+    /// Appends copies; those that continue the last ones are joined to them, as runs are.
+    fn push_copies(&mut self, mirrored: Mirrored) {
+        if mirrored.length() == Bytes::ZERO {
+            return;
+        }
+        if let Some(Piece::Mirrored(last)) = self.pieces.last_mut()
+            && let Some(joined) = last.joined(&mirrored)
+        {
+            *last = joined;
+            self.lengthen(mirrored.length());
+            return;
+        }
+        self.push_piece(Piece::Mirrored(mirrored));
+    }
+
+    /// The last piece has grown.
+    fn lengthen(&mut self, more: Bytes) {
+        let end = self.end_with(more);
+        self.ends.pop();
+        self.ends.push(end);
     }
 
     /// Appends rows of stripes.
@@ -165,6 +212,7 @@ impl ExtentMap {
             match piece {
                 Piece::Run(extent) => self.push(*extent),
                 Piece::Striped(striped) => self.push_striped(striped.clone()),
+                Piece::Mirrored(mirrored) => self.push_copies(mirrored.clone()),
             }
         }
     }
@@ -186,12 +234,11 @@ impl ExtentMap {
             }
             let taken = piece.length().saturating_sub(from).min(left);
             match piece {
-                Piece::Run(extent) => part.push(Extent {
-                    image: extent.image,
-                    offset: extent.offset.checked_add(from).ok_or(outside)?,
-                    length: taken,
-                }),
+                Piece::Run(extent) => part.push(extent.part(from, taken).ok_or(outside)?),
                 Piece::Striped(striped) => striped.slice_into(&mut part, from, taken),
+                Piece::Mirrored(mirrored) => {
+                    part.push_copies(mirrored.part(from, taken).ok_or(outside)?);
+                }
             }
             left = left.saturating_sub(taken);
             from = Bytes::ZERO;
@@ -200,14 +247,24 @@ impl ExtentMap {
     }
 
     /// The contiguous runs that the part of `length` bytes from `offset` consists of, in their
-    /// order. They are worked out one at a time: of stripes there may be millions.
+    /// order; of what is mirrored, the first copy. They are worked out one at a time: of stripes
+    /// there may be millions. Who writes asks for [`ExtentMap::copies`].
     ///
     /// # Errors
     /// [`OutOfRange`] if any byte of it lies outside the layer.
     pub fn runs(&self, offset: Bytes, length: Bytes) -> Result<Runs<'_>, OutOfRange> {
+        Ok(Runs(self.copies(offset, length)?))
+    }
+
+    /// The same runs, each with all places that have its bytes: whoever writes must write to
+    /// every one of them.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if any byte of it lies outside the layer.
+    pub fn copies(&self, offset: Bytes, length: Bytes) -> Result<Copies<'_>, OutOfRange> {
         self.outside(offset, length).check()?;
         let (pieces, at) = self.from(offset);
-        Ok(Runs::new(pieces, at, length))
+        Ok(Copies::new(pieces, at, length))
     }
 
     fn outside(&self, offset: Bytes, length: Bytes) -> OutOfRange {

@@ -63,7 +63,8 @@ pub struct Filesystem {
     pub uuid: Option<String>,
     /// Its label, trimmed; `None` if empty.
     pub label: Option<String>,
-    /// Its own size, as the superblock says; may differ from the layer it lies in.
+    /// Its own size, as the superblock says; may differ from the layer it lies in. For one that
+    /// spans several devices, its size on this one.
     pub size: Option<Bytes>,
     /// What only some filesystems keep.
     pub record: CheckRecord,
@@ -86,6 +87,49 @@ pub struct CheckRecord {
     pub has_errors: Option<bool>,
     /// Its primary superblock is damaged; it was recognised by a backup.
     pub primary_damaged: bool,
-    /// How many devices it spans, where it may span several (btrfs); this layer is one of them.
+    /// How many devices it spans, where it may span several (btrfs, F2FS); this layer is one of
+    /// them.
     pub devices: Option<u64>,
+    /// What of it lies elsewhere.
+    pub elsewhere: Elsewhere,
+}
+
+/// What of a filesystem lies on another device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Elsewhere {
+    /// Nothing: it is whole.
+    #[default]
+    Nothing,
+    /// ext: its journal, with a UUID of its own.
+    Journal {
+        /// The journal's UUID.
+        uuid: String,
+    },
+    /// XFS: its log, which bears the filesystem's UUID.
+    Log,
+    /// XFS: its realtime section, which bears no mark; perhaps its log too.
+    Realtime,
+    /// btrfs, F2FS: the rest of its devices.
+    Devices,
+}
+
+/// The kind of a journal on a device of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JournalKind {
+    /// Of ext3 or ext4.
+    Ext,
+    /// XFS's log.
+    Xfs,
+}
+
+impl JournalKind {
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext => "ext journal",
+            Self::Xfs => "XFS log",
+        }
+    }
 }

@@ -7,7 +7,9 @@
 pub mod dormant;
 pub mod extent;
 pub mod filesystem;
+pub mod luks;
 pub mod lvm;
+pub mod md;
 pub mod partition;
 pub mod peel;
 pub mod read;

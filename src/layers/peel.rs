@@ -1,21 +1,27 @@
 //! Peeling: from the disks of a domain down to its filesystems.
 //!
-//! All disks are peeled together, again and again until nothing new appears, because a volume
-//! group may span disks and any layer may hold any other.
+//! All disks are peeled together, again and again until nothing new appears, because volume groups
+//! and arrays may span disks, and any layer may hold any other.
 
-use std::collections::{HashSet, VecDeque};
-use std::io;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::layers::dormant::{Activated, Activation, DormantGroup, DormantVolume, Peeled};
 use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::lvm::{
-    self, AssembledGroup, AssembledVolume, FoundPhysicalVolume, LvmError, NoLayout, VolumeGroupId,
+    self, AssembledGroup, AssembledVolume, FoundPhysicalVolume, NoLayout, VolumeGroupId,
 };
-use crate::layers::partition::{self, PartitionError, PartitionTable};
-use crate::layers::read::{LayerReader, ReadAt, ReadImages};
-use crate::layers::signature::{self, Signature};
-use crate::layers::tree::{Content, Layer, LayerPath, PartitionRole};
+use crate::layers::md::{ArrayId, FoundMember};
+use crate::layers::partition::{Inside, PartitionTable};
+use crate::layers::read::{LayerReader, ReadImages};
+use crate::layers::tree::{Content, Layer, LayerPath, PartitionRole, ReadOnly};
 use crate::units::{Bytes, SectorSize};
+
+mod arrays;
+mod look;
+mod mirrors;
+
+use look::{Look, look};
+use mirrors::Mirrors;
 
 /// The deepest a layer may lie. A full-disk install needs five: disk, partition, LUKS, LVM, volume.
 const DEEPEST: usize = 16;
@@ -49,6 +55,12 @@ pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages, activated: &Activated) 
         volume_layers: Vec::new(),
         expanded: HashSet::new(),
         laid_out: HashSet::new(),
+        held: HashMap::new(),
+        members: Vec::new(),
+        member_layers: Vec::new(),
+        arrays: HashSet::new(),
+        placed: HashSet::new(),
+        mirrors: Mirrors::default(),
     };
     let roots: Vec<usize> = disks
         .iter()
@@ -57,7 +69,7 @@ pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages, activated: &Activated) 
                 path: LayerPath::disk(&disk.target),
                 extents: ExtentMap::whole(disk.image, disk.size),
                 role: None,
-                read_only: false,
+                read_only: None,
                 sector_size: disk.sector_size,
                 place: Place::Disk,
                 depth: 0,
@@ -86,20 +98,13 @@ struct Found {
     path: LayerPath,
     extents: ExtentMap,
     role: Option<PartitionRole>,
-    read_only: bool,
+    read_only: Option<ReadOnly>,
     sector_size: SectorSize,
     place: Place,
     depth: usize,
     content: Content,
     notes: Vec<String>,
     children: Vec<usize>,
-}
-
-/// What one look at a layer's bytes gave.
-enum Look {
-    Table(PartitionTable),
-    Volume(Box<lvm::PhysicalVolume>),
-    Content(Content),
 }
 
 struct Peeler<'a> {
@@ -114,6 +119,18 @@ struct Peeler<'a> {
     expanded: HashSet<VolumeGroupId>,
     /// Which of `volumes` had their place in a group when it was laid out.
     laid_out: HashSet<usize>,
+    /// The layers that share bytes with something else, and why neither they nor what lies in them
+    /// may be checked.
+    held: HashMap<usize, String>,
+    /// Members of arrays.
+    members: Vec<FoundMember>,
+    /// For each of `members`, the layer it was found in.
+    member_layers: Vec<usize>,
+    /// Which arrays were put together, and which of `members` had their place in one.
+    arrays: HashSet<ArrayId>,
+    placed: HashSet<usize>,
+    /// Where the members of mirrors lie: a repair would write to them without MD's knowledge.
+    mirrors: Mirrors,
 }
 
 impl Peeler<'_> {
@@ -122,12 +139,17 @@ impl Peeler<'_> {
             while let Some(index) = self.queue.pop_front() {
                 self.look_into(index);
             }
-            // A group with missing members waits until nothing else can bring them.
-            if !self.expand_groups(false) && !self.expand_groups(true) {
+            // What has missing members waits until nothing else can bring them.
+            if !self.expand_arrays(false)
+                && !self.expand_groups(false)
+                && !self.expand_arrays(true)
+                && !self.expand_groups(true)
+            {
                 break;
             }
         }
         self.name_strays();
+        self.name_stray_members();
     }
 
     /// A physical volume that came to light after its group was laid out: inside one of the
@@ -158,8 +180,13 @@ impl Peeler<'_> {
         index
     }
 
-    /// Puts a layer into the one around it.
-    fn add_child(&mut self, parent: usize, mut layer: Found, to_be_looked_into: bool) {
+    /// Puts a layer into the one around it; `None` if it is one too many.
+    fn add_child(
+        &mut self,
+        parent: usize,
+        mut layer: Found,
+        to_be_looked_into: bool,
+    ) -> Option<usize> {
         if self.found.len() >= MOST_LAYERS {
             if let Some(parent) = self.found.get_mut(parent) {
                 let note =
@@ -169,7 +196,7 @@ impl Peeler<'_> {
                 }
                 parent.content = opaque("container", None, "it holds too many layers to look at");
             }
-            return;
+            return None;
         }
         layer.depth = self.found.get(parent).map_or(0, |parent| parent.depth) + 1;
         let index = self.found.len();
@@ -188,6 +215,10 @@ impl Peeler<'_> {
         if let Some(parent) = self.found.get_mut(parent) {
             parent.children.push(index);
         }
+        if let Some(reason) = self.held.get(&parent) {
+            self.held.insert(index, reason.clone());
+        }
+        (!too_deep).then_some(index)
     }
 
     fn look_into(&mut self, index: usize) {
@@ -199,6 +230,22 @@ impl Peeler<'_> {
         match look {
             Look::Content(content) => self.set_content(index, content),
             Look::Table(table) => self.expand_table(index, table),
+            Look::Member(superblock) => {
+                let content = Content::RaidMember {
+                    uuid: superblock.array.to_string(),
+                    array: superblock.array_name(),
+                    level: superblock.level.to_string(),
+                };
+                self.set_content(index, content);
+                if let Some(layer) = self.found.get(index) {
+                    self.members.push(FoundMember {
+                        path: layer.path.clone(),
+                        extents: layer.extents.clone(),
+                        superblock: *superblock,
+                    });
+                    self.member_layers.push(index);
+                }
+            }
             Look::Volume(volume) => {
                 let content = Content::PhysicalVolume {
                     uuid: volume.uuid.to_string(),
@@ -219,7 +266,16 @@ impl Peeler<'_> {
 
     fn set_content(&mut self, index: usize, content: Content) {
         if let Some(layer) = self.found.get_mut(index) {
-            layer.content = content;
+            layer.content = match (self.held.get(&index), content) {
+                (Some(reason), Content::Filesystem(filesystem)) => {
+                    opaque(filesystem.kind.name(), filesystem.uuid, reason)
+                }
+                (Some(reason), content) => {
+                    layer.notes.push(reason.clone());
+                    content
+                }
+                (None, content) => content,
+            };
         }
     }
 
@@ -236,15 +292,14 @@ impl Peeler<'_> {
         let path = layer.path.clone();
         let extents = layer.extents.clone();
         for partition in table.partitions {
-            let number = partition.number;
             let Ok(part) = extents.slice(partition.start, partition.length) else {
                 continue;
             };
             let child = Found {
-                path: path.join(&format!("p{number}")),
+                path: path.join(&partition.name),
                 extents: part,
                 role: Some(partition.role),
-                read_only: false,
+                read_only: None,
                 sector_size: table.sector_size,
                 place: Place::Partition,
                 depth: 0,
@@ -252,7 +307,28 @@ impl Peeler<'_> {
                 notes: Vec::new(),
                 children: Vec::new(),
             };
-            self.add_child(index, child, true);
+            let to_be_looked_into = partition.inside.is_none();
+            let Some(child) = self.add_child(index, child, to_be_looked_into) else {
+                continue;
+            };
+            if let Some(reason) = partition.held {
+                self.held.insert(child, reason);
+            }
+            match partition.inside {
+                Some(Inside::Table(table)) => self.expand_table(child, table),
+                Some(Inside::Swap) => {
+                    let swap = Content::Swap {
+                        uuid: None,
+                        label: None,
+                        hibernated: None,
+                    };
+                    self.set_content(child, swap);
+                }
+                Some(Inside::Opaque { what, reason }) => {
+                    self.set_content(child, opaque(what, None, &reason));
+                }
+                None => {}
+            }
         }
     }
 
@@ -294,7 +370,20 @@ impl Peeler<'_> {
                 ));
             }
         }
+        let layers = group
+            .members
+            .iter()
+            .filter_map(|member| layer_of(self, *member));
+        let held = layers
+            .filter_map(|layer| self.held.get(&layer))
+            .next()
+            .cloned();
         let mut dormant = Vec::new();
+        let extents = self.member_extents(group);
+        let mirror = extents
+            .iter()
+            .find_map(|extents| self.mirrors.over(extents));
+        let mirror = mirror.cloned();
         for volume in &group.logical_volumes {
             let holder = volume
                 .first
@@ -304,18 +393,25 @@ impl Peeler<'_> {
             let Some(around) = self.found.get(parent) else {
                 continue;
             };
-            if group.missing.is_empty() && self.is_dormant(volume) {
+            if group.missing.is_empty() && held.is_none() && self.is_dormant(volume) {
                 dormant.push(DormantVolume {
                     uuid: volume.uuid,
                     name: volume.name.clone(),
                 });
             }
-            let (extents, content, known) = self.laid_out(volume);
+            let (extents, mut content, known) = self.laid_out(volume);
+            if let (Some(reason), Content::Dormant { uuid, .. }) = (&held, &content) {
+                content = opaque("logical volume", Some(uuid.clone()), reason);
+            }
             let child = Found {
                 path: around.path.join(&group.name).join(&volume.name),
                 extents,
                 role: None,
-                read_only: volume.read_only,
+                read_only: match volume.read_only {
+                    true => Some(ReadOnly::ForTheGuest),
+                    // What LVM itself lays out lies wherever it likes.
+                    false => volume.layout.as_ref().err().and(mirror.clone()),
+                },
                 sector_size: around.sector_size,
                 place: Place::Disk,
                 depth: 0,
@@ -323,18 +419,27 @@ impl Peeler<'_> {
                 notes: Vec::new(),
                 children: Vec::new(),
             };
-            self.add_child(parent, child, known);
+            let child = self.add_child(parent, child, known);
+            if let Some((child, reason)) = child.zip(held.clone()) {
+                self.held.insert(child, reason);
+            }
         }
         if !dormant.is_empty() {
-            let members = group.members.iter();
-            let extents = members.filter_map(|member| Some(&self.volumes.get(*member)?.extents));
             self.dormant.push(DormantGroup {
                 uuid: group.uuid,
                 name: group.name.clone(),
-                members: extents.cloned().collect(),
+                members: extents,
+                read_only: mirror.is_some(),
                 volumes: dormant,
             });
         }
+    }
+
+    /// Where the physical volumes of a group lie.
+    fn member_extents(&self, group: &AssembledGroup) -> Vec<ExtentMap> {
+        let members = group.members.iter();
+        let extents = members.filter_map(|member| Some(&self.volumes.get(*member)?.extents));
+        extents.cloned().collect()
     }
 
     fn is_dormant(&self, volume: &AssembledVolume) -> bool {
@@ -385,7 +490,7 @@ impl Peeler<'_> {
                 path: LayerPath::disk("?"),
                 extents: ExtentMap::default(),
                 role: None,
-                read_only: false,
+                read_only: None,
                 content: Content::Unknown,
                 notes: Vec::new(),
                 children: Vec::new(),
@@ -395,7 +500,11 @@ impl Peeler<'_> {
             path: layer.path.clone(),
             extents: layer.extents.clone(),
             role: layer.role.clone(),
-            read_only: layer.read_only,
+            read_only: layer
+                .read_only
+                .as_ref()
+                .or_else(|| self.mirrors.over(&layer.extents))
+                .cloned(),
             content: layer.content.clone(),
             notes: layer.notes.clone(),
             children: layer
@@ -412,67 +521,5 @@ fn opaque(what: &str, uuid: Option<String>, reason: &str) -> Content {
         what: what.to_owned(),
         uuid,
         reason: reason.to_owned(),
-    }
-}
-
-/// One look at a layer, in the order of what may hide what: a partitioned disk may carry the label
-/// or superblock of an earlier life; an array's member looks like what the array holds.
-fn look(layer: &dyn ReadAt, place: Place, sector_size: SectorSize) -> Look {
-    match try_look(layer, place, sector_size) {
-        Ok(look) => look,
-        Err(error) => Look::Content(Content::Unreadable {
-            cause: format!("it cannot be read: {error}"),
-        }),
-    }
-}
-
-fn try_look(layer: &dyn ReadAt, place: Place, sector_size: SectorSize) -> io::Result<Look> {
-    if place == Place::Disk {
-        match partition::read(layer, sector_size) {
-            Ok(Some(table)) => return Ok(Look::Table(table)),
-            Ok(None) => {}
-            Err(PartitionError::Read(error)) => return Err(error),
-            Err(error) => {
-                let content = opaque("partition table", None, &error.to_string());
-                return Ok(Look::Content(content));
-            }
-        }
-    }
-    if let Some(member) = signature::array_member(layer)? {
-        return Ok(Look::Content(content(member)));
-    }
-    match lvm::read(layer) {
-        Ok(Some(volume)) => return Ok(Look::Volume(Box::new(volume))),
-        Ok(None) => {}
-        Err(LvmError::Read { cause }) => return Err(cause),
-        Err(error) => {
-            let content = opaque(
-                "LVM2 physical volume",
-                None,
-                &crate::cause::sentence(&error),
-            );
-            return Ok(Look::Content(content));
-        }
-    }
-    Ok(Look::Content(match signature::recognise(layer)? {
-        Some(signature) => content(signature),
-        None if signature::is_blank(layer)? => Content::Blank,
-        None => Content::Unknown,
-    }))
-}
-
-fn content(signature: Signature) -> Content {
-    match signature {
-        Signature::Filesystem(filesystem) => Content::Filesystem(filesystem),
-        Signature::Swap {
-            uuid,
-            label,
-            hibernated,
-        } => Content::Swap {
-            uuid,
-            label,
-            hibernated,
-        },
-        Signature::Opaque { what, uuid, reason } => Content::Opaque { what, uuid, reason },
     }
 }

@@ -1,7 +1,7 @@
 //! The tree of layers of a domain: disks, partitions, volume groups, filesystems.
 
 use crate::layers::extent::ExtentMap;
-use crate::layers::filesystem::Filesystem;
+use crate::layers::filesystem::{Filesystem, JournalKind};
 use crate::units::{Bytes, SectorSize};
 
 /// A layer's place, as people read it: `vda/p2/lvg1/lvroot`.
@@ -50,8 +50,8 @@ pub struct Layer {
     pub extents: ExtentMap,
     /// What the layer around it says of it: a partition's type and name. Empty if nothing.
     pub role: Option<PartitionRole>,
-    /// The guest's administrator made it read-only (`lvchange --permission r`).
-    pub read_only: bool,
+    /// Why it may only be checked; empty if nothing is against repairs.
+    pub read_only: Option<ReadOnly>,
     /// What it is.
     pub content: Content,
     /// What a reader should know but what stops nothing: "the backup GPT is missing".
@@ -76,6 +76,37 @@ impl Layer {
             layers.extend(child.walk());
         }
         layers
+    }
+}
+
+/// Why a layer is checked, but never repaired.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadOnly {
+    /// The guest's administrator made it read-only (`lvchange --permission r`).
+    ForTheGuest,
+    /// It lies on a mirror of MD. MD notes in the superblocks that it writes before it does, so
+    /// that it can make the members equal again after a crash; who writes past it does not.
+    Mirror {
+        /// What the array is called below `/dev`.
+        array: String,
+    },
+}
+
+/// As a remark on a filesystem that was only checked.
+impl std::fmt::Display for ReadOnly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ForTheGuest => {
+                f.write_str("it is read-only for the guest, so it was only checked")
+            }
+            Self::Mirror { array } => write!(
+                f,
+                "it lies on the RAID 1 {array}, so it was only checked: a repair that is cut short \
+                 would leave the members different, and the guest would not know; repair it in the \
+                 guest"
+            ),
+        }
     }
 }
 
@@ -112,6 +143,15 @@ pub enum Content {
         /// The volume group's name; `None` if it belongs to none.
         volume_group: Option<String>,
     },
+    /// A member of a Linux software RAID (MD); the array is a child of the first one.
+    RaidMember {
+        /// The array's UUID, as blkid(8) writes it.
+        uuid: String,
+        /// What the array is called below `/dev`: `md0`, `md/data`.
+        array: String,
+        /// The array's level: "RAID 1", "linear RAID".
+        level: String,
+    },
     /// A filesystem.
     Filesystem(Filesystem),
     /// Swap space.
@@ -123,6 +163,13 @@ pub enum Content {
         /// A suspended system's memory image lies in it, with this signature. Nothing of the
         /// domain may be touched then.
         hibernated: Option<String>,
+    },
+    /// The journal of a filesystem that lies elsewhere.
+    Journal {
+        /// Of which kind.
+        kind: JournalKind,
+        /// The UUID that ties the two together.
+        uuid: Option<String>,
     },
     /// Recognised, but what is inside cannot be reached.
     Opaque {
@@ -172,14 +219,17 @@ pub enum PartitionScheme {
     Gpt,
     /// Master boot record.
     Mbr,
+    /// A disklabel of BSD.
+    Bsd,
 }
 
 impl PartitionScheme {
-    /// The name people and blkid(8) use: `gpt`, `dos`.
+    /// The name people and blkid(8) use: `gpt`, `dos`, `bsd`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gpt => "gpt",
             Self::Mbr => "dos",
+            Self::Bsd => "bsd",
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::kernel::loops::LoopDevice;
 use crate::engine::kernel::nbd::Nbd;
 use crate::engine::kernel::volumes::GuestGroup;
+use crate::engine::user::composed::Served;
 use crate::names::MappingName;
 
 /// One step.
@@ -63,6 +64,11 @@ pub enum Step {
         /// Which, and through which devices.
         group: GuestGroup,
     },
+    /// A layer was served by us as a file of its own. A plain user's mount outlives us.
+    Served {
+        /// The file.
+        file: PathBuf,
+    },
     /// The storage daemon was started. It ends with us.
     StorageDaemon,
     /// A checker ran. Nothing of it is left but what it wrote.
@@ -79,4 +85,6 @@ pub enum Handle {
     Loop(LoopDevice),
     /// A running qemu-nbd.
     Nbd(Nbd),
+    /// A layer that is served.
+    Served(Served),
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::kernel::mapping::{self, MappingError};
 use crate::engine::kernel::{module, nbd, volumes};
+use crate::engine::user::composed::{ServeError, served};
 use crate::ledger::step::{Handle, Step};
 use crate::reach::host::{self, HostError};
 
@@ -27,6 +28,9 @@ pub enum UndoError {
     /// A loop device.
     #[error(transparent)]
     Loop(#[from] crate::engine::kernel::loops::LoopError),
+    /// A layer that was served.
+    #[error(transparent)]
+    Served(#[from] ServeError),
     /// A guest's volumes.
     #[error(transparent)]
     Volumes(#[from] volumes::VolumesError),
@@ -49,11 +53,13 @@ pub async fn undo(step: &Step, handle: Option<Handle>) -> Result<(), UndoError> 
     match (step, handle) {
         (_, Some(Handle::Loop(device))) => Ok(device.close().await?),
         (_, Some(Handle::Nbd(device))) => Ok(device.disconnect().await?),
+        (_, Some(Handle::Served(layer))) => Ok(layer.end().await?),
         (Step::Nbd { device, pid_file }, None) => {
             Ok(nbd::release_leftover(device, pid_file).await?)
         }
         (Step::Folder { path }, None) => remove_folder(path),
         (Step::File { path }, None) => remove(path, std::fs::remove_file),
+        (Step::Served { file }, None) => Ok(served::take_back(file).await?),
         (Step::NbdModule, None) => {
             // Whoever has come to use it keeps it.
             let _stays_or_not = module::unload().await?;

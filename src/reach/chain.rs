@@ -10,6 +10,7 @@ use crate::cmd::{CmdError, Invocation, Tool};
 use crate::domain::model::{Backing, BackingImage, Disk, Format, Image, Slice, Source};
 use crate::reach::identity::{self, Identity, IdentityError, Kind};
 use crate::reach::information::ImageInformation;
+use crate::units::SectorSize;
 
 /// The longest chain that is followed; libvirt stops at 200 (src/storage_file, since 10.1).
 const LONGEST_CHAIN: usize = 200;
@@ -55,6 +56,17 @@ impl Chain {
     /// What the guest writes to: the top image and its data file.
     pub fn written(&self) -> impl Iterator<Item = Identity> {
         self.top.identities()
+    }
+
+    /// Whether one of its files ends within a sector.
+    pub fn ends_within_a_sector(&self) -> bool {
+        let links = std::iter::once(&self.top).chain(&self.under);
+        let files = links.flat_map(|link| {
+            let data = link.data_file.as_ref().map(|file| &file.path);
+            std::iter::once(&link.path).chain(data)
+        });
+        let mut lengths = files.filter_map(|path| Some(path.metadata().ok()?.len()));
+        lengths.any(|length| !length.is_multiple_of(SectorSize::S512.get().into()))
     }
 
     /// Everything the disk reads.

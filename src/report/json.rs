@@ -113,6 +113,8 @@ struct Disk<'a> {
     reason: Option<&'a str>,
     /// Remarks.
     notes: &'a [String],
+    /// What came of `qemu-img check`; null where the format has no check, or nobody came so far.
+    image_check: Option<CheckResult<'a>>,
     /// The whole disk as a layer; null if it was not opened.
     layer: Option<LayerNode<'a>>,
 }
@@ -122,11 +124,11 @@ struct Disk<'a> {
 struct LayerNode<'a> {
     /// Its place, as the command line takes it: `vda/p2/lvg1/lvroot`.
     path: &'a str,
-    /// `partition-table`, `lvm-physical-volume`, `filesystem`, `swap`, `opaque`, `blank`,
-    /// `unknown`, `unreadable`.
+    /// `partition-table`, `lvm-physical-volume`, `raid-member`, `filesystem`, `swap`, `journal`,
+    /// `opaque`, `blank`, `unknown`, `unreadable`.
     #[serde(rename = "type")]
     content_type: &'static str,
-    /// Which one: `gpt`, `dos`, `lvm2`, `ext4`, `swap`, `LUKS2`; null for the last three types.
+    /// Which one: `gpt`, `dos`, `lvm2`, `RAID 1`, `ext4`, `swap`, `LUKS2`; null for the last three types.
     kind: Option<&'a str>,
     /// UUID or serial number, as blkid(8) or LVM writes it.
     uuid: Option<&'a str>,
@@ -142,6 +144,8 @@ struct LayerNode<'a> {
     partition: Option<Partition<'a>>,
     /// The volume group of a physical volume.
     volume_group: Option<&'a str>,
+    /// The name of a RAID member's array, as below `/dev`.
+    array: Option<&'a str>,
     /// The sector size a partition table was read with.
     sector_bytes: Option<u32>,
     /// The size of a filesystem by its superblock.
@@ -266,6 +270,7 @@ impl<'a> Disk<'a> {
             verdict: verdict.map(verdict_name),
             reason: verdict.and_then(Verdict::reason),
             notes: &disk.notes,
+            image_check: disk.image.as_ref().map(CheckResult::of),
             layer,
         }
     }
@@ -289,6 +294,7 @@ impl<'a> LayerNode<'a> {
                 .collect(),
             partition: layer.role.as_ref().map(Partition::of),
             volume_group: None,
+            array: None,
             sector_bytes: None,
             filesystem_size_bytes: None,
             record: None,
@@ -323,6 +329,11 @@ impl<'a> LayerNode<'a> {
                 self.kind = Some("lvm2");
                 self.volume_group = volume_group.as_deref();
             }
+            Content::RaidMember { array, level, .. } => {
+                self.content_type = "raid-member";
+                self.kind = Some(level);
+                self.array = Some(array);
+            }
             Content::Filesystem(filesystem) => {
                 self.content_type = "filesystem";
                 self.kind = Some(filesystem.kind.name());
@@ -337,6 +348,10 @@ impl<'a> LayerNode<'a> {
             Content::Opaque { what, .. } => {
                 self.content_type = "opaque";
                 self.kind = Some(what);
+            }
+            Content::Journal { kind, .. } => {
+                self.content_type = "journal";
+                self.kind = Some(kind.name());
             }
             Content::Dormant { .. } => {
                 self.content_type = "opaque";
@@ -413,177 +428,4 @@ fn seconds(duration: Duration) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::report::samples::{checked, domain, everyday, hostile, not_opened, results};
-
-    fn parsed(reports: &[DomainReport], listed: bool) -> Value {
-        let exit = ExitStatus::of_all(reports);
-        let text = render(reports, exit, listed).unwrap();
-        assert!(text.ends_with("}\n"));
-        serde_json::from_str(&text).unwrap()
-    }
-
-    #[test]
-    fn the_whole_document_of_a_refused_domain() {
-        let mut report = domain(
-            "vm2",
-            vec![not_opened(
-                "vda",
-                None,
-                Verdict::NotChecked("no".to_owned()),
-            )],
-            results(vec![(
-                "vdz",
-                checked(Verdict::ErrorsLeft, 4, 1_234, "said"),
-            )]),
-        );
-        report.plan = vec!["umount /run/x".to_owned()];
-        report.uuid = Some(uuid::Uuid::from_u128(0x1234));
-        report.verdict = Some(Verdict::Refused("running".to_owned()));
-        assert_eq!(
-            parsed(&[report], false),
-            json!({
-                "virt_fsck": env!("CARGO_PKG_VERSION"),
-                "schema": 1,
-                "mode": "check",
-                "exit_status": 196,
-                "domains": [{
-                    "name": "vm2",
-                    "uuid": "00000000-0000-0000-0000-000000001234",
-                    "origin": "qemu:///system",
-                    "verdict": "refused",
-                    "reason": "running",
-                    "seconds": 6.32,
-                    "notes": [],
-                    "disks": [{
-                        "target": "vda",
-                        "source": null,
-                        "format": "raw",
-                        "size_bytes": null,
-                        "verdict": "not-checked",
-                        "reason": "no",
-                        "notes": [],
-                        "layer": null,
-                    }],
-                    "plan": ["umount /run/x"],
-                    "unplaced": [{
-                        "path": "vdz",
-                        "result": {
-                            "verdict": "errors-left",
-                            "reason": null,
-                            "checker": "e2fsck",
-                            "exit_code": 4,
-                            "seconds": 1.234,
-                            "output": "said",
-                            "notes": [],
-                        },
-                    }],
-                }],
-            })
-        );
-        assert_eq!(
-            parsed(&[], true),
-            json!({
-                "virt_fsck": env!("CARGO_PKG_VERSION"),
-                "schema": 1,
-                "mode": "list",
-                "exit_status": 0,
-                "domains": [],
-            })
-        );
-    }
-
-    #[test]
-    fn every_key_of_a_layer() {
-        let document = parsed(&[everyday()], false);
-        let mut layer = document
-            .pointer("/domains/0/disks/0/layer/children/2/children/1")
-            .unwrap()
-            .clone();
-        assert_eq!(layer["result"]["verdict"], "corrected");
-        layer["result"] = Value::Null;
-        assert_eq!(
-            layer,
-            json!({
-                "path": "vda/p3/lvg1/lvhome",
-                "type": "filesystem",
-                "kind": "ext4",
-                "uuid": "0f3e9a52-7c1d-4b8e-9f60-1a2b3c4d5e6f",
-                "label": "home",
-                "offset_bytes": null,
-                "size_bytes": 11_271_143_424_u64,
-                "extents": [
-                    {"disk": "vda", "offset_bytes": 3_760_193_536_u64, "length_bytes": 6_976_176_128_u64},
-                    {"disk": "vdb", "offset_bytes": 1_048_576, "length_bytes": 4_294_967_296_u64},
-                ],
-                "partition": null,
-                "volume_group": null,
-                "sector_bytes": null,
-                "filesystem_size_bytes": null,
-                "record": {
-                    "last_check": "2026-11-20T14:03:07Z",
-                    "mount_count": 1,
-                    "max_mount_count": null,
-                    "next_check": null,
-                    "dirty": null,
-                    "has_errors": null,
-                    "primary_damaged": false,
-                    "devices": null,
-                },
-                "hibernated": null,
-                "reason": null,
-                "notes": [],
-                "result": null,
-                "children": [],
-            })
-        );
-        let root = document.pointer("/domains/0/disks/0/layer").unwrap();
-        assert_eq!(root["type"], "partition-table");
-        assert_eq!(root["kind"], "gpt");
-        assert_eq!(root["sector_bytes"], 512);
-        assert_eq!(root["offset_bytes"], 0);
-        let esp = json!({"type": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "type_name": "EFI System", "name": "esp"});
-        assert_eq!(root["children"][0]["partition"], esp);
-        assert_eq!(root["children"][2]["type"], "lvm-physical-volume");
-        assert_eq!(root["children"][2]["volume_group"], "lvg1");
-        assert_eq!(
-            root["children"][1]["result"]["reason"],
-            "swap space holds no filesystem"
-        );
-    }
-
-    #[test]
-    fn texts_are_kept_as_they_were_found() {
-        let report = hostile();
-        let text = render(std::slice::from_ref(&report), ExitStatus::CLEAN, false).unwrap();
-        assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
-        assert!(text.contains(r#""\u001b[2J\u202ex\" clean""#) && text.contains(r"name \u009b2J"));
-        let document: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(document["domains"][0]["name"], report.domain);
-        assert_eq!(
-            document["domains"][0]["disks"][0]["layer"]["children"][0]["label"],
-            "\u{1b}[2J\u{202e}x\" clean"
-        );
-    }
-
-    #[test]
-    fn the_names_are_those_of_the_verdicts_themselves() {
-        let words = String::new;
-        for verdict in [
-            Verdict::Clean,
-            Verdict::Corrected,
-            Verdict::ErrorsLeft,
-            Verdict::NotChecked(words()),
-            Verdict::Failed(words()),
-            Verdict::NothingToCheck(words()),
-            Verdict::Refused(words()),
-            Verdict::Interrupted,
-        ] {
-            let derived = serde_json::to_value(&verdict).unwrap();
-            assert_eq!(derived["verdict"], verdict_name(&verdict));
-        }
-    }
-}
+mod tests;

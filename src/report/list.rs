@@ -1,6 +1,6 @@
 //! `--list`: the tree alone, with what the layers themselves tell.
 
-use crate::layers::extent::Piece;
+use crate::layers::extent::{Extent, Piece};
 use crate::layers::filesystem::{CheckRecord, Filesystem, FilesystemKind, Timestamp};
 use crate::layers::tree::{Content, Layer, LayerPath, PartitionRole};
 use crate::report::clock::Clock;
@@ -159,16 +159,19 @@ impl Lister<'_> {
 
     /// A line for each place that a piece takes up.
     fn piece<'b>(&'b self, piece: &'b Piece) -> impl Iterator<Item = Line> + 'b {
-        let (run, striped) = match piece {
-            Piece::Run(extent) => (Some(*extent), None),
-            Piece::Striped(striped) => (None, Some(striped)),
+        let (run, striped, legs) = match piece {
+            Piece::Run(extent) => (Some(*extent), None, &[][..]),
+            Piece::Striped(striped) => (None, Some(striped), &[][..]),
+            Piece::Mirrored(mirrored) => (None, None, mirrored.legs()),
         };
         let columns = striped.into_iter().flat_map(|striped| {
             let turns = format!(", in turns of {}", striped.stripe_size());
             striped.columns().map(move |column| (column, turns.clone()))
         });
         let run = run.into_iter().map(|extent| (extent, String::new()));
-        run.chain(columns).map(|(place, turns)| {
+        let copies = move |leg: &Extent| (*leg, format!(", one of {} copies", legs.len()));
+        let legs = legs.iter().map(copies);
+        run.chain(columns).chain(legs).map(|(place, turns)| {
             let target = words::image(self.report, place.image);
             let at = place.offset.get();
             let text = format!("{} at byte {at} of {target}{turns}", place.length);
@@ -258,7 +261,7 @@ fn state(filesystem: &Filesystem) -> Option<Line> {
 mod tests {
     use super::*;
     use crate::check::outcome::Verdict;
-    use crate::layers::extent::{Extent, ImageIndex, Striped};
+    use crate::layers::extent::{ExtentMap, ImageIndex, Striped};
     use crate::report::samples::{
         CHECKED, DUE, disk, domain, everyday, fs, hostile, layer, not_opened, pv, results, swap,
         with,
@@ -302,6 +305,44 @@ NAME                  TYPE               LABEL   UUID                           
 └─ sda
       nothing to check: no medium in the drive
 "#,
+        );
+    }
+
+    #[test]
+    fn where_copies_lie() {
+        let legs = [8, 1].map(|offset| {
+            let mut leg = ExtentMap::default();
+            leg.push(Extent {
+                image: ImageIndex(usize::from(offset == 1)),
+                offset: Bytes::mib(offset),
+                length: Bytes::mib(32),
+            });
+            leg
+        });
+        let mut array = layer("vda/md0", &[], Content::Blank);
+        array.extents.push_mirrored(&[&legs[0], &legs[1]]).unwrap();
+        let member = || Content::RaidMember {
+            uuid: "0f3e9a52-7c1d-4b8e-9f60-1a2b3c4d5e6f".to_owned(),
+            array: "md0".to_owned(),
+            level: "RAID 1".to_owned(),
+        };
+        let vda = with(layer("vda", &[(0, 0, 64)], member()), vec![array]);
+        let vdb = layer("vdb", &[(1, 0, 64)], member());
+        let disks = vec![disk("vda", vda), disk("vdb", vdb)];
+        let report = domain("vm1", disks, results(vec![]));
+        shows(
+            &render(&report, Style::PLAIN, &Clock::utc(CHECKED)),
+            "\
+vm1  qemu:///system
+NAME       TYPE                  UUID                                   AT BYTE      SIZE
+|- vda     RAID 1 member of md0  0f3e9a52-7c1d-4b8e-9f60-1a2b3c4d5e6f            64.0 MiB
+|  |  qcow2  /var/lib/libvirt/images/vda.qcow2
+|  `- md0  blank                                                       2 copies  32.0 MiB
+|        32.0 MiB at byte 8388608 of vda, one of 2 copies
+|        32.0 MiB at byte 1048576 of vdb, one of 2 copies
+`- vdb     RAID 1 member of md0  0f3e9a52-7c1d-4b8e-9f60-1a2b3c4d5e6f            64.0 MiB
+      qcow2  /var/lib/libvirt/images/vdb.qcow2
+",
         );
     }
 

@@ -43,6 +43,9 @@ pub struct DiskReport {
     pub size: Option<Bytes>,
     /// What a reader should know of it.
     pub notes: Vec<String>,
+    /// What came of the check of the image format itself; `None` where it has none, or nobody came
+    /// so far.
+    pub image: Option<LayerResult>,
     /// Its layers, or why there are none.
     pub content: DiskContent,
 }
@@ -67,9 +70,11 @@ impl DomainReport {
             DiskContent::NotOpened(verdict) => Some(verdict),
             DiskContent::Opened(_) => None,
         });
+        let of_images = self.disks.iter().filter_map(|disk| disk.image.as_ref());
         let of_layers = self
             .results
             .values()
+            .chain(of_images)
             .map(|result: &LayerResult| &result.verdict);
         self.verdict.iter().chain(of_disks).chain(of_layers)
     }

@@ -38,7 +38,7 @@ pub fn layer(at: &str, pieces: &[(usize, u64, u64)], content: Content) -> Layer 
         path: path(at),
         extents,
         role: None,
-        read_only: false,
+        read_only: None,
         content,
         notes: vec![],
         children: vec![],
@@ -100,6 +100,7 @@ pub fn disk(target: &str, root: Layer) -> DiskReport {
         format: "qcow2".to_owned(),
         size: Some(root.size()),
         notes: vec![],
+        image: None,
         content: DiskContent::Opened(root),
     }
 }
@@ -111,6 +112,7 @@ pub fn not_opened(target: &str, source: Option<&str>, verdict: Verdict) -> DiskR
         format: "raw".to_owned(),
         size: None,
         notes: vec![],
+        image: None,
         content: DiskContent::NotOpened(verdict),
     }
 }

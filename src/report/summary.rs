@@ -12,12 +12,20 @@ use crate::report::words;
 pub fn summary(reports: &[DomainReport], style: Style) -> String {
     let mut filesystems = Vec::new();
     let mut layers = Vec::new();
+    let mut images = Vec::new();
     let mut disks = Vec::new();
     let mut domains = Vec::new();
     for report in reports {
         domains.extend(&report.verdict);
         let mut within = BTreeSet::new();
         for disk in &report.disks {
+            // A disk whose image cannot be used is counted as one.
+            let of_disk = match &disk.content {
+                DiskContent::NotOpened(verdict) => Some(verdict),
+                DiskContent::Opened(_) => None,
+            };
+            let of_image = disk.image.as_ref().map(|result| &result.verdict);
+            images.extend(of_image.filter(|verdict| Some(*verdict) != of_disk));
             match &disk.content {
                 DiskContent::NotOpened(verdict) => disks.push(verdict),
                 DiskContent::Opened(root) => within.extend(
@@ -49,7 +57,12 @@ pub fn summary(reports: &[DomainReport], style: Style) -> String {
         text.push_str(": ");
         text.push_str(&tally(&filesystems, None, style).join(", "));
     }
-    for (noun, verdicts) in [("layer", layers), ("disk", disks), ("domain", domains)] {
+    for (noun, verdicts) in [
+        ("layer", layers),
+        ("image", images),
+        ("disk", disks),
+        ("domain", domains),
+    ] {
         let told: Vec<&Verdict> = verdicts
             .into_iter()
             .filter(|verdict| !matches!(verdict, Verdict::NothingToCheck(_) | Verdict::Clean))

@@ -72,7 +72,41 @@ impl Teller<'_> {
             DiskContent::NotOpened(verdict) => self.unopened(disk, verdict),
         };
         entry.below = words::below_disk(disk, entry.below);
+        entry.below.extend(self.image(disk));
         entry
+    }
+
+    /// What came of the check of the image itself, where there is more to tell than that it is sound.
+    fn image(&self, disk: &DiskReport) -> Vec<Line> {
+        let Some(result) = &disk.image else {
+            return Vec::new();
+        };
+        let is_sound = result.verdict == Verdict::Clean && result.notes.is_empty();
+        if is_sound && self.verbosity < Verbosity::Verbose {
+            return Vec::new();
+        }
+        let mut line = vec![
+            Span::plain("image: "),
+            Span::new(
+                words::verdict_paint(&result.verdict),
+                result.verdict.words(),
+            ),
+        ];
+        let told = match &disk.content {
+            DiskContent::NotOpened(verdict) => verdict.reason(),
+            DiskContent::Opened(_) => None,
+        };
+        let reason = result
+            .verdict
+            .reason()
+            .filter(|reason| told != Some(*reason));
+        line.extend(reason.map(|reason| Span::plain(format!(": {reason}"))));
+        let mut lines = vec![line];
+        lines.extend(result.notes.iter().map(|note| words::note(note)));
+        if !result.output.is_empty() {
+            lines.extend(self.output(&LayerPath::disk(&disk.target), result));
+        }
+        lines
     }
 
     fn unopened(&self, disk: &DiskReport, verdict: &Verdict) -> Entry {

@@ -57,12 +57,14 @@ pub(super) fn kind(layer: &Layer) -> String {
             Some(name) => format!("LVM PV of {name}"),
             None => "LVM PV of no group".to_owned(),
         },
+        (Content::RaidMember { array, level, .. }, _) => format!("{level} member of {array}"),
         (Content::Filesystem(filesystem), _) => filesystem.kind.name().to_owned(),
         (Content::Swap { hibernated, .. }, _) => match hibernated {
             Some(_) => "swap, hibernated".to_owned(),
             None => "swap".to_owned(),
         },
         (Content::Opaque { what, .. } | Content::Pool { what, .. }, _) => what.clone(),
+        (Content::Journal { kind, .. }, _) => kind.name().to_owned(),
         (Content::Dormant { .. }, _) => "logical volume".to_owned(),
         (Content::Blank, None) => "blank".to_owned(),
         (Content::Unknown, None) => "unknown data".to_owned(),
@@ -84,9 +86,12 @@ pub(super) fn uuid(content: &Content) -> Option<&str> {
     match content {
         Content::Filesystem(filesystem) => filesystem.uuid.as_deref(),
         Content::PhysicalVolume { uuid, .. }
+        | Content::RaidMember { uuid, .. }
         | Content::Dormant { uuid, .. }
         | Content::Pool { uuid, .. } => Some(uuid),
-        Content::Swap { uuid, .. } | Content::Opaque { uuid, .. } => uuid.as_deref(),
+        Content::Swap { uuid, .. }
+        | Content::Journal { uuid, .. }
+        | Content::Opaque { uuid, .. } => uuid.as_deref(),
         Content::PartitionTable { .. }
         | Content::Blank
         | Content::Unknown
@@ -197,6 +202,7 @@ pub(super) fn position(
         }
         (None, []) => String::new(),
         (None, [Piece::Striped(striped)]) => format!("{} stripes", striped.columns().len()),
+        (None, [Piece::Mirrored(mirrored)]) => format!("{} copies", mirrored.legs().len()),
         (None, _) => format!("{} pieces", extents.places().count()),
     }
 }

@@ -1,5 +1,6 @@
 //! The way of the data: may we, where, open, inside, check, close.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::check::layer::{self, Need};
@@ -12,6 +13,7 @@ use crate::engine::{kernel, user};
 use crate::layers::tree::Layer;
 use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::run::checks::check_all;
+use crate::run::images;
 use crate::run::look::{Looked, look};
 use crate::run::options::{Action, Origin, Run, failed};
 use crate::run::reached::{Reached, ask_again, disk_report, reach_all};
@@ -54,13 +56,14 @@ async fn walk(
 ) -> Result<(), Verdict> {
     origin.ask()?;
     let mut reached = reach_all(run, domain, origin).await?;
+    let images_checked = images::check_all(run, origin, &mut reached).await;
     report.plan = reached
         .iter_mut()
         .flat_map(|disk| disk.plan.drain(..))
         .collect();
-    if reached.iter().all(|disk| disk.chain.is_err()) {
+    if images_checked.is_err() || reached.iter().all(|disk| disk.chain.is_err()) {
         report.disks = reached.iter().map(disk_report).collect();
-        return Ok(());
+        return images_checked;
     }
     let mut visit = Visit {
         run,
@@ -177,7 +180,7 @@ impl Visit<'_, '_> {
                 let disks = self.reached.iter().zip(&self.report.disks);
                 let disks: Vec<_> = disks.map(planned).collect();
                 let wanted = self.run.options.selection.wanted(&looked.layers);
-                let steps = dry_run::steps(&disks, &wanted, mode, self.run.options);
+                let steps = dry_run::steps(&disks, &looked.layers, &wanted, mode, self.run.options);
                 self.report.plan.extend(steps);
                 Ok(None)
             }
@@ -230,13 +233,18 @@ fn planned<'a>((reached, report): (&'a Reached<'_>, &DiskReport)) -> Option<Plan
     Some(PlannedDisk {
         chain: reached.chain.as_ref().ok()?,
         size: report.size?,
-        read_only: reached.disk.read_only,
+        read_only: reached.only_looked_at().is_some(),
     })
 }
 
-/// A disk that was not asked for has no answer, whatever became of it.
+/// A disk that was not asked for has no answer, whatever became of it; its image has one where
+/// something that was asked for lies in it.
 fn forget_unselected(run: &Run<'_>, report: &mut DomainReport) {
-    for disk in &mut report.disks {
+    let used = images_used(run, report);
+    for (index, disk) in report.disks.iter_mut().enumerate() {
+        if !run.options.selection.wants_disk(&disk.target) && !used.contains(&index) {
+            disk.image = None;
+        }
         if !run.options.selection.wants_disk(&disk.target)
             && matches!(disk.content, DiskContent::NotOpened(_))
         {
@@ -244,4 +252,17 @@ fn forget_unselected(run: &Run<'_>, report: &mut DomainReport) {
             disk.content = DiskContent::NotOpened(Verdict::NothingToCheck(reason));
         }
     }
+}
+
+/// The disks that the layers asked for lie on, by their place.
+fn images_used(run: &Run<'_>, report: &DomainReport) -> BTreeSet<usize> {
+    let layers = report.disks.iter().filter_map(|disk| match &disk.content {
+        DiskContent::Opened(root) => Some(root.walk()),
+        DiskContent::NotOpened(_) => None,
+    });
+    let wanted = layers
+        .flatten()
+        .filter(|layer| run.options.selection.wants(layer));
+    let places = wanted.flat_map(|layer| layer.extents.places());
+    places.map(|extent| extent.image.0).collect()
 }

@@ -1,6 +1,5 @@
 //! Opening the disks of a domain with an engine, and looking what is inside.
 
-use crate::check::image;
 use crate::check::outcome::Verdict;
 use crate::engine::session::{DiskToOpen, Session, SessionError, ShownDisk, ShownDisks};
 use crate::engine::user::nodes::Access;
@@ -113,7 +112,6 @@ async fn peel_all(
     }
 }
 
-/// Opens a disk, if its images themselves are sound.
 async fn open_one(
     ledger: &mut Ledger,
     session: &mut Session,
@@ -121,12 +119,12 @@ async fn open_one(
     reached: &mut Reached<'_>,
     action: Action,
 ) -> Result<ShownDisk, Verdict> {
+    let only_looked_at = reached.only_looked_at();
     let chain = reached.chain.as_ref().map_err(Clone::clone)?;
-    image::look(chain).await?;
     let to_open = DiskToOpen {
         image,
         chain,
-        access: Access::of(action.writes() && !reached.disk.read_only),
+        access: Access::of(action.writes() && only_looked_at.is_none()),
         sector_size: reached.disk.sector_size,
         claim: &mut reached.claim,
     };

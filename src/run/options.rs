@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::allow::Allowance;
 use crate::cause;
 use crate::check::checker::Mode;
 use crate::check::outcome::{Observer, Verdict};
@@ -39,6 +40,8 @@ impl Action {
 pub struct Options {
     /// What is to be done.
     pub action: Action,
+    /// What no mode does by itself.
+    pub allowed: Vec<Allowance>,
     /// Which parts of a domain.
     pub selection: Selection,
     /// By which engine.

@@ -1,5 +1,6 @@
 //! The disks of a domain on their way: where they are, and whether they may be touched.
 
+use crate::check::image::{ImageCheck, Usable};
 use crate::check::outcome::Verdict;
 use crate::domain::model::{Disk, Domain};
 use crate::guard;
@@ -19,11 +20,24 @@ pub struct Reached<'a> {
     pub chain: Result<Chain, Verdict>,
     /// Held until an engine holds the disk.
     pub claim: HostClaim,
+    /// What came of the check of its images.
+    pub image: Option<ImageCheck>,
     /// The commands that would make it exist, when only the plan is asked for.
     pub plan: Vec<String>,
 }
 
 impl Reached<'_> {
+    /// Why nothing may be written to it, whatever the mode; `None` if it may be.
+    pub fn only_looked_at(&self) -> Option<&'static str> {
+        if self.disk.read_only {
+            return Some("it is read-only for the guest, so it was only checked");
+        }
+        match self.image.as_ref()?.usable {
+            Usable::ForReading(reason) => Some(reason),
+            Usable::Fully | Usable::No(_) => None,
+        }
+    }
+
     /// Why the disk must not be touched, if one of these is the same.
     fn refusal(&self, in_use: &[DiskInUse]) -> Option<String> {
         let chain = self.chain.as_ref().ok()?;
@@ -51,6 +65,7 @@ pub async fn reach_all<'d>(
             disk,
             chain,
             claim: HostClaim::default(),
+            image: None,
             plan,
         });
     }
@@ -115,12 +130,19 @@ pub fn disk_report(reached: &Reached<'_>) -> DiskReport {
     if disk.transient {
         notes.push("transient: what the guest writes is dropped when it stops".to_owned());
     }
+    if let Some(image) = &reached.image {
+        notes.extend(image.notes.iter().cloned());
+    }
     DiskReport {
         target: disk.target.clone(),
         source: disk.image.source.as_ref().map(ToString::to_string),
         format: disk.image.format.name().to_owned(),
         size: None,
         notes,
+        image: reached
+            .image
+            .as_ref()
+            .and_then(|image| image.result.clone()),
         content: DiskContent::NotOpened(match &reached.chain {
             Ok(_) => Verdict::Interrupted,
             Err(verdict) => verdict.clone(),

@@ -184,12 +184,26 @@ fn ext2_and_ext3_are_told_apart() {
 #[test]
 fn filesystems_without_a_checker_are_named() {
     let lab = Lab::new();
-    let (made, _) = lab.sh_status("truncate -s 128M btrfs.img && mkfs.btrfs -q btrfs.img");
-    if made != Some(0) {
-        eprintln!("SKIPPED: there is no mkfs.btrfs");
+    // The magic of JFS's superblock, and its UUID.
+    lab.sh("truncate -s 16M jfs.img");
+    lab.patch("jfs.img", 0x8000, b"JFS1");
+    lab.look("-y -a jfs.img --image-format raw")
+        .is(128, &[("sda", "not-checked")])
+        .says("sda", &["no checker for it"]);
+}
+
+#[test]
+fn a_checker_that_is_not_installed_is_named_with_its_package() {
+    if !is_root() {
         return;
     }
-    lab.look("-y -a btrfs.img --image-format raw")
-        .is(128, &[("sda", "not-checked")])
-        .says("sda", &["no checker for btrfs"]);
+    let lab = Lab::new();
+    lab.sh("truncate -s 16M exfat.img; mkfs.exfat exfat.img >log; rm log");
+    let outcome = lab
+        .virt_fsck("-n -a exfat.img --image-format raw")
+        .after("mount --bind /dev/null /usr/sbin/fsck.exfat")
+        .changing_nothing();
+    outcome
+        .is(8, &[("sda", "failed")])
+        .says("sda", &["fsck.exfat is not installed", "exfatprogs"]);
 }

@@ -9,6 +9,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bitmaps;
+mod btrfs;
+mod composed;
+mod exfat;
+mod f2fs;
 mod filesystems;
 mod formats;
+mod image_check;
+mod journals;
 mod layers;
+mod ntfs;
+mod partitions;

@@ -1,6 +1,6 @@
 //! Partition tables and signatures that the real tools wrote, against what the real tools read.
 //!
-//! Needs e2fsprogs, xfsprogs, dosfstools, fdisk, gdisk, cryptsetup and util-linux.
+//! Needs e2fsprogs, xfsprogs, dosfstools, fdisk, gdisk, cryptsetup, xorriso and util-linux.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,5 +9,6 @@
 )]
 
 mod image;
+mod nested;
 mod signatures;
 mod tables;

@@ -1,6 +1,6 @@
 //! Signatures, against blkid and each filesystem's own tools.
 
-use virt_fsck::layers::filesystem::{FilesystemKind, Timestamp};
+use virt_fsck::layers::filesystem::{Elsewhere, FilesystemKind, JournalKind, Timestamp};
 use virt_fsck::layers::read::ReadAt;
 use virt_fsck::layers::signature::{self, Signature};
 use virt_fsck::units::Bytes;
@@ -9,7 +9,7 @@ use crate::image::{Image, MIB, write_md};
 
 #[test]
 fn filesystems_are_what_blkid_says() {
-    use FilesystemKind::{Ext2, Ext3, Ext4, Vfat, Xfs};
+    use FilesystemKind::{Btrfs, Exfat, Ext2, Ext3, Ext4, F2fs, Ntfs, Vfat, Xfs};
     for (size, kind, command) in [
         (16, Ext2, "mkfs.ext2 -qF -L two IMAGE"),
         (16, Ext2, "mkfs.ext2 -qF -r 0 -O none -b 1024 IMAGE"),
@@ -32,6 +32,24 @@ fn filesystems_are_what_blkid_says() {
         (64, Vfat, "mkfs.vfat --mbr=yes IMAGE"),
         (64, Vfat, "mkfs.vfat -F 32 -n THIRTYTWO IMAGE"),
         (64, Vfat, "mkfs.vfat -F 32 -S 4096 IMAGE"),
+        (128, Btrfs, "mkfs.btrfs -q -L tree IMAGE"),
+        (
+            128,
+            Btrfs,
+            "mkfs.btrfs -q -m single -n 4096 --csum xxhash IMAGE",
+        ),
+        (128, Btrfs, "mkfs.btrfs -q --mixed IMAGE"),
+        (16, Exfat, "mkfs.exfat -L eleven-long IMAGE"),
+        (16, Exfat, "mkfs.exfat -c 32K IMAGE"),
+        (64, F2fs, "mkfs.f2fs -q -l flash IMAGE"),
+        (
+            64,
+            F2fs,
+            "mkfs.f2fs -q -O extra_attr,inode_checksum,sb_checksum IMAGE",
+        ),
+        (16, Ntfs, "mkntfs -q -F -L windows IMAGE"),
+        (16, Ntfs, "mkntfs -q -F -c 512 -s 512 IMAGE"),
+        (64, Ntfs, "mkntfs -q -F -c 65536 IMAGE"),
     ] {
         let image = Image::made(size * MIB, &[command]);
         let found = image.filesystem();
@@ -140,11 +158,56 @@ fn two_live_filesystems_are_not_guessed_at() {
 }
 
 #[test]
-fn ext_journal_devices_are_named() {
-    let image = Image::made(16 * MIB, &["mke2fs -qF -O journal_dev IMAGE"]);
-    let (what, uuid, _) = image.opaque();
-    assert_eq!(what, "ext journal device");
-    assert_eq!(uuid.as_ref(), image.blkid().get("UUID"));
+fn journals_are_told_by_the_uuid_that_ties_them_to_their_filesystem() {
+    for block in [1024, 4096] {
+        let journal = Image::made(
+            16 * MIB,
+            &[&format!("mke2fs -qF -b {block} -O journal_dev IMAGE")],
+        );
+        let uuid = journal.blkid().remove("UUID");
+        assert!(uuid.is_some());
+        let kind = JournalKind::Ext;
+        assert_eq!(journal.recognise(), Some(Signature::Journal { kind, uuid }));
+    }
+
+    let log = Image::new(80 * MIB);
+    let xfs = Image::new(320 * MIB);
+    let log_path = log.path.display();
+    xfs.run(
+        &format!("mkfs.xfs -q -f -l logdev={log_path},size=70M IMAGE"),
+        "",
+    );
+    let uuid = xfs.blkid().remove("UUID");
+    assert_eq!(xfs.filesystem().record.elsewhere, Elsewhere::Log);
+    let kind = JournalKind::Xfs;
+    let expected = Some(Signature::Journal { kind, uuid });
+    assert_eq!(log.recognise(), expected);
+    assert_eq!(
+        log.blkid().get("TYPE").map(String::as_str),
+        Some("xfs_external_log")
+    );
+    // Once round: the first record begins later.
+    let mut record = vec![0; 512];
+    log.read_exact_at(Bytes::ZERO, &mut record).unwrap();
+    log.wipe(0, 512);
+    assert_eq!(log.recognise(), None);
+    log.write(100 * 512, &record);
+    assert_eq!(log.recognise(), expected);
+}
+
+#[test]
+fn a_btrfs_says_how_many_devices_it_spans() {
+    let other = Image::new(128 * MIB);
+    let image = Image::new(192 * MIB);
+    let other_path = other.path.display();
+    image.run(&format!("mkfs.btrfs -q -L both IMAGE {other_path}"), "");
+    for (image, size) in [(&image, 192), (&other, 128)] {
+        let found = image.filesystem();
+        assert_eq!(found.uuid.as_ref(), image.blkid().get("UUID"));
+        assert_eq!(found.size.unwrap().get(), size * MIB);
+        assert_eq!(found.record.devices, Some(2));
+        assert_eq!(found.record.elsewhere, Elsewhere::Devices);
+    }
 }
 
 #[test]

@@ -27,10 +27,8 @@ impl Session {
         ledger: &mut Ledger,
         dormant: &DormantGroup,
     ) -> Result<Vec<Opened>, SessionError> {
-        let writable = dormant
-            .members
-            .iter()
-            .all(|member| self.is_writable(member));
+        let mut members = dormant.members.iter();
+        let writable = !dormant.read_only && members.all(|member| self.is_writable(member));
         let access = Access::of(writable);
         let writes = match writable {
             true => Writes::ToTheDisk,

@@ -9,7 +9,9 @@ use crate::engine::kernel::loops::LoopDevice;
 use crate::engine::kernel::nbd::{self, Nbd};
 use crate::engine::kernel::table::{self, DeviceNumber};
 use crate::engine::kernel::{mapping, module, snapshot};
-use crate::engine::session::{DiskToOpen, SessionError, Shown, ShownDisk, Writes};
+use crate::engine::session::{
+    DiskToOpen, SessionError, Shown, ShownDisk, Writes, announce_overlay,
+};
 use crate::engine::user::nodes::{self, Access};
 use crate::guard::image_lock::ImageLock;
 use crate::layers::extent::{Extent, ExtentMap, ImageIndex};
@@ -404,11 +406,7 @@ pub(super) fn overlay_file(
     ledger: &mut Ledger,
     state_base: &Path,
 ) -> Result<PathBuf, SessionError> {
-    let number = ledger.number();
-    let folder = names::overlay_folder(state_base, ledger.run()?, number);
-    crate::engine::session::make_folder(ledger, &folder)?;
-    let path = names::snapshot_file(&folder);
-    ledger.about_to(Step::File { path: path.clone() })?;
+    let path = announce_overlay(ledger, state_base, names::snapshot_file)?;
     File::create_new(&path).map_err(SessionError::file(&path))?;
     ledger.taken();
     Ok(path)

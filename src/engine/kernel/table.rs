@@ -1,7 +1,8 @@
 //! Device-mapper tables: an extent map as the kernel takes it.
 //!
 //! The lines are those of the kernel's `Documentation/admin-guide/device-mapper/linear.rst`,
-//! `striped.rst`, `snapshot.rst` and `dm-crypt.rst`. They count in sectors of 512 bytes, whatever the sectors of
+//! `striped.rst`, `snapshot.rst` and `dm-crypt.rst`; that of mirrors is described above `mirror_ctr` in
+//! `drivers/md/dm-raid1.c`. They count in sectors of 512 bytes, whatever the sectors of
 //! the devices are.
 
 use std::fmt::{self, Display, Write as _};
@@ -21,6 +22,14 @@ pub const MAX_LINES: usize = 16_384;
 /// How much of a snapshot is kept apart at once: a page, and whole blocks of any device
 /// (drivers/md/dm-exception-store.c refuses less than one).
 pub const SNAPSHOT_CHUNK: Bytes = Bytes::kib(4);
+
+/// How many copies a mirror of device-mapper has (`MAX_NR_MIRRORS`, drivers/md/dm-raid1.c).
+const MAX_COPIES: usize = 9;
+
+/// How many sectors a mirror counts as in step or not at once, where it is as long as that; never
+/// fewer than two (drivers/md/dm-log.c).
+const REGION: u64 = 1024;
+const LEAST_REGION: u64 = 2;
 
 /// A block device as the kernel counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +106,14 @@ pub enum TableError {
     /// The kernel counts the sectors of a stripe in 32 bits.
     #[error("a stripe size of {number} bytes is more than device-mapper takes", number = .0.get())]
     StripeSize(Bytes),
+    /// A mirror has too many copies, or is too short for one.
+    #[error("device-mapper has no mirror of {copies} copies of {number} bytes", number = .length.get())]
+    Mirror {
+        /// How many.
+        copies: usize,
+        /// How long each is.
+        length: Bytes,
+    },
 }
 
 /// The table of a device that has the map's bytes: a line for each piece. Devices are named by
@@ -137,6 +154,21 @@ pub fn table<D: Display>(
                 for column in columns {
                     line.push(' ');
                     line.push_str(&place(column)?);
+                }
+            }
+            Piece::Mirrored(mirrored) => {
+                let copies = mirrored.legs().len();
+                if copies > MAX_COPIES || length < LEAST_REGION {
+                    let length = piece.length();
+                    return Err(TableError::Mirror { copies, length });
+                }
+                // In step by our own word: nothing is copied from one to the other. The first is
+                // read as long as it can be.
+                let region = REGION.min(1 << length.ilog2());
+                let _ = write!(line, "mirror core 2 {region} nosync {copies}");
+                for leg in mirrored.legs() {
+                    line.push(' ');
+                    line.push_str(&place(*leg)?);
                 }
             }
         }

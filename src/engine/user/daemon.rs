@@ -148,13 +148,9 @@ impl Daemon {
     /// With the daemon's words.
     pub async fn add_secret(&mut self, name: &NodeName, key: &str) -> Result<(), DaemonError> {
         let secret = json!({ "qom-type": "secret", "id": name, "data": key });
-        match self.qmp.execute("object-add", secret).await {
-            Ok(_) => Ok(()),
-            Err(cause) => {
-                let what = "handing over the overlay's key".to_owned();
-                Err(self.failure(what, cause).await)
-            }
-        }
+        let added = self.qmp.execute("object-add", secret).await;
+        self.told("handing over the overlay's key", added).await?;
+        Ok(())
     }
 
     /// Makes an empty image as `format` tells; the file below is a node already. `job` is a name that
@@ -164,13 +160,8 @@ impl Daemon {
     /// With the daemon's words, such as for a disk without room.
     pub async fn format_node(&mut self, job: &NodeName, format: Value) -> Result<(), DaemonError> {
         tracing::debug!(target: "virt_fsck::command", "blockdev-create {format}");
-        match self.try_format_node(job.as_str(), format).await {
-            Ok(()) => Ok(()),
-            Err(cause) => {
-                let what = "making the overlay".to_owned();
-                Err(self.failure(what, cause).await)
-            }
-        }
+        let made = self.try_format_node(job.as_str(), format).await;
+        self.told("making the overlay", made).await
     }
 
     async fn try_format_node(&mut self, job: &str, format: Value) -> Result<(), QmpError> {
@@ -196,17 +187,11 @@ impl Daemon {
     /// # Errors
     /// When it is in use, or with the daemon's words.
     pub async fn remove_node(&mut self, node: &NodeName) -> Result<(), DaemonError> {
-        match self
-            .qmp
-            .execute("blockdev-del", json!({ "node-name": node }))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(cause) => {
-                let what = format!("closing {}", node.as_str());
-                Err(self.failure(what, cause).await)
-            }
-        }
+        let node_name = json!({ "node-name": node });
+        let removed = self.qmp.execute("blockdev-del", node_name).await;
+        let what = format!("closing {}", node.as_str());
+        self.told(&what, removed).await?;
+        Ok(())
     }
 
     /// Shows a node as a plain file at `mount_point`, which must not exist yet.
@@ -245,27 +230,55 @@ impl Daemon {
     /// # Errors
     /// When the daemon refuses or the mount point cannot be removed.
     pub async fn take_back(&mut self, export: Export) -> Result<(), DaemonError> {
-        let id = export.node.as_str();
-        let asked = match self
-            .qmp
-            .execute("block-export-del", json!({ "id": id, "mode": "hard" }))
-            .await
-        {
-            Ok(_) => {
-                self.qmp
-                    .wait_for("BLOCK_EXPORT_DELETED", &json!({ "id": id }))
-                    .await
-            }
-            Err(cause) => Err(cause),
-        };
-        if let Err(cause) = asked {
-            let what = format!("taking back {}", export.mount_point.display());
-            return Err(self.failure(what, cause).await);
-        }
+        let deleted = self.delete_export(&export.node).await;
+        let what = format!("taking back {}", export.mount_point.display());
+        self.told(&what, deleted).await?;
         std::fs::remove_file(&export.mount_point).map_err(|source| DaemonError::MountPoint {
             path: export.mount_point.display().to_string(),
             source,
         })
+    }
+
+    /// Serves exports over NBD at a socket, which must not exist yet, for as long as the daemon runs.
+    ///
+    /// # Errors
+    /// With the daemon's words.
+    pub async fn serve_nbd(&mut self, socket: &Path) -> Result<(), DaemonError> {
+        let arguments = nodes::nbd_server(socket);
+        tracing::debug!(target: "virt_fsck::command", "nbd-server-start {arguments}");
+        let started = self.qmp.execute("nbd-server-start", arguments).await;
+        self.told("serving the disks over NBD", started).await?;
+        Ok(())
+    }
+
+    /// Shows a node over NBD, under its own name.
+    ///
+    /// # Errors
+    /// With the daemon's words.
+    pub async fn export_nbd(&mut self, node: &NodeName, access: Access) -> Result<(), DaemonError> {
+        let arguments = nodes::nbd_export(node, access);
+        tracing::debug!(target: "virt_fsck::command", "block-export-add {arguments}");
+        let exported = self.qmp.execute("block-export-add", arguments).await;
+        let what = format!("serving {} over NBD", node.as_str());
+        self.told(&what, exported).await?;
+        Ok(())
+    }
+
+    /// Takes back what shows a node, under its name.
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub async fn take_back_nbd(&mut self, node: &NodeName) -> Result<(), DaemonError> {
+        let deleted = self.delete_export(node).await;
+        let what = format!("taking back {}", node.as_str());
+        self.told(&what, deleted).await
+    }
+
+    async fn delete_export(&mut self, node: &NodeName) -> Result<(), QmpError> {
+        let id = json!({ "id": node });
+        let deletion = json!({ "id": node, "mode": "hard" });
+        self.qmp.execute("block-export-del", deletion).await?;
+        self.qmp.wait_for("BLOCK_EXPORT_DELETED", &id).await
     }
 
     /// Stops the daemon: all images are flushed and closed afterwards.
@@ -296,6 +309,14 @@ impl Daemon {
             }
             .into()),
             Ok(_) => Ok(()),
+        }
+    }
+
+    /// The daemon's answer; where it refused, an error that says what was being done.
+    async fn told<T>(&mut self, what: &str, answer: Result<T, QmpError>) -> Result<T, DaemonError> {
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(cause) => Err(self.failure(what.to_owned(), cause).await),
         }
     }
 

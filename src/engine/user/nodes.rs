@@ -32,6 +32,10 @@ impl Access {
 /// The nodes of a disk in the order they must be added: the bottom of the chain first, the node
 /// that shows the disk as the guest sees it last. No format is left for QEMU to guess, and each
 /// image is given what lies under it, so that no header can name another file.
+///
+/// A chain with a file that ends within a sector is read without io_uring: QEMU 10.0 resubmits a read
+/// that comes out short there, and may forget to tell the kernel (block/io_uring.c,
+/// `luring_resubmit_short_read`); it then never ends.
 pub fn disk(image: ImageIndex, chain: &Chain, access: Access) -> Vec<Value> {
     let mut nodes = Vec::new();
     let mut under = None;
@@ -42,7 +46,10 @@ pub fn disk(image: ImageIndex, chain: &Chain, access: Access) -> Vec<Value> {
     }
     let name = NodeName::disk(image);
     nodes.push(format_node(&name, &chain.top, access, under.as_ref()));
-    nodes
+    match chain.ends_within_a_sector() {
+        true => nodes.into_iter().map(without_io_uring).collect(),
+        false => nodes,
+    }
 }
 
 /// The same as one node that holds the others, for qemu-nbd.
@@ -66,8 +73,8 @@ pub fn nested(chain: &Chain, access: Access) -> Value {
 }
 
 /// One image of a chain on its own, for qemu-img: nothing is named, nothing lies under it.
-pub fn alone(link: &Link) -> Value {
-    let mut node = format_node(&NodeName::disk(ImageIndex(0)), link, Access::ReadOnly, None);
+pub fn alone(link: &Link, access: Access) -> Value {
+    let mut node = format_node(&NodeName::disk(ImageIndex(0)), link, access, None);
     if let Some(options) = node.as_object_mut() {
         options.remove("node-name");
     }
@@ -219,6 +226,26 @@ pub fn export(node: &NodeName, mount_point: &std::path::Path, access: Access) ->
         "writable": !access.is_read_only(),
         "growable": false,
         "allow-other": "off",
+    })
+}
+
+/// An NBD server at a socket, for as many connections as we want. They may be several to one export:
+/// all of them go through the same node, with no cache between (nbd/server.c, `nbd_export_create`).
+pub fn nbd_server(socket: &std::path::Path) -> Value {
+    json!({
+        "addr": { "type": "unix", "data": { "path": socket.to_string_lossy() } },
+        "max-connections": 0,
+    })
+}
+
+/// An NBD export of a node, under its name.
+pub fn nbd_export(node: &NodeName, access: Access) -> Value {
+    json!({
+        "type": "nbd",
+        "id": node,
+        "node-name": node,
+        "name": node,
+        "writable": !access.is_read_only(),
     })
 }
 

@@ -6,12 +6,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::engine::overlay_key;
-use crate::engine::session::{DiskToOpen, SessionError, Shown, ShownDisk, Writes, make_folder};
+use crate::engine::session::{
+    DiskToOpen, SessionError, Shown, ShownDisk, Writes, announce_overlay, make_folder,
+};
+use crate::engine::user::composed::{Connections, Served, THREADS, Volume};
 use crate::engine::user::daemon::{Daemon, Export};
 use crate::engine::user::nodes::{self, Access};
 use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::tree::LayerPath;
-use crate::ledger::{Ledger, Mark, Step};
+use crate::ledger::{Handle, Ledger, Mark, Step};
 use crate::names::{self, NodeName};
 use crate::reach::encrypted;
 use crate::units::Bytes;
@@ -27,6 +30,8 @@ pub struct Session {
     /// The disks that lie on encrypted storage.
     encrypted: Vec<ImageIndex>,
     overlaid: Vec<ImageIndex>,
+    /// The NBD server's socket, once there is one.
+    nbd_socket: Option<PathBuf>,
     exposed: usize,
 }
 
@@ -65,6 +70,7 @@ impl Session {
             sizes: HashMap::new(),
             encrypted: Vec::new(),
             overlaid: Vec::new(),
+            nbd_socket: None,
             exposed: 0,
         })
     }
@@ -109,10 +115,11 @@ impl Session {
         Ok(self.daemon.take_back(export).await?)
     }
 
-    /// Shows a filesystem that lies in one extent of a disk.
+    /// Shows a filesystem: by an export of the daemon where it lies in one extent of a disk, else as
+    /// a file of our own.
     ///
     /// # Errors
-    /// When the overlay cannot be made or the daemon refuses.
+    /// When the overlay cannot be made or the daemon refuses; nothing of it is left then.
     pub async fn show(
         &mut self,
         ledger: &mut Ledger,
@@ -120,13 +127,11 @@ impl Session {
         extents: &ExtentMap,
         writes: Writes,
     ) -> Result<Shown, SessionError> {
-        let pieces = || SessionError::Pieces(extents.places().count());
-        let extent = extents.single().ok_or_else(pieces)?;
-        let below = match writes {
-            Writes::ToTheDisk => NodeName::disk(extent.image),
-            Writes::ToAnOverlay => self.overlay(ledger, extent.image).await?,
-        };
         self.exposed += 1;
+        let Some(extent) = extents.single() else {
+            return self.compose(ledger, layer, extents, writes).await;
+        };
+        let below = self.below(ledger, extent.image, writes).await?;
         let node = NodeName::filesystem(self.exposed);
         let raw = nodes::filesystem(&node, &below, extent, Access::Write);
         self.daemon.add_node(raw, layer.as_str()).await?;
@@ -148,6 +153,114 @@ impl Session {
         self.daemon.take_back(export).await?;
         self.daemon.remove_node(node).await?;
         Ok(())
+    }
+
+    async fn compose(
+        &mut self,
+        ledger: &mut Ledger,
+        layer: &LayerPath,
+        extents: &ExtentMap,
+        writes: Writes,
+    ) -> Result<Shown, SessionError> {
+        let volume = Volume::new(extents.clone());
+        let mut disks = Vec::new();
+        for image in volume.images() {
+            disks.push((image, self.below(ledger, image, writes).await?));
+        }
+        let socket = self.nbd_socket(ledger).await?;
+        let mount_point = names::mount_point(&self.mount_points, layer, self.exposed);
+        let mut composed = Composed {
+            since: ledger.mark(),
+            exports: Vec::new(),
+        };
+        match self
+            .try_compose(ledger, &socket, &disks, &mount_point, volume, &mut composed)
+            .await
+        {
+            Ok(()) => Ok(Shown::composed(mount_point, composed)),
+            Err(error) => {
+                self.take_apart(ledger, composed).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_compose(
+        &mut self,
+        ledger: &mut Ledger,
+        socket: &Path,
+        disks: &[(ImageIndex, NodeName)],
+        mount_point: &Path,
+        volume: Volume,
+        composed: &mut Composed,
+    ) -> Result<(), SessionError> {
+        for (_, node) in disks {
+            self.daemon.export_nbd(node, Access::Write).await?;
+            composed.exports.push(node.clone());
+        }
+        let mut connections = Vec::new();
+        for _ in 0..THREADS {
+            connections.push(Connections::open(socket, disks)?);
+        }
+        let file = mount_point.to_owned();
+        ledger.about_to(Step::Served { file })?;
+        let created = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(mount_point);
+        created.map_err(SessionError::file(mount_point))?;
+        let served = Served::mount(mount_point, volume, connections)?;
+        ledger.taken_with(Handle::Served(served));
+        Ok(())
+    }
+
+    /// Takes a composed file back: all that the checker wrote is in the images afterwards.
+    ///
+    /// # Errors
+    /// The first error; the rest is taken back all the same.
+    pub async fn take_apart(
+        &mut self,
+        ledger: &mut Ledger,
+        composed: Composed,
+    ) -> Result<(), SessionError> {
+        let mut outcome = ledger
+            .undo_to(composed.since)
+            .await
+            .map_err(SessionError::from);
+        for node in &composed.exports {
+            let taken_back = self.daemon.take_back_nbd(node).await;
+            outcome = outcome.and(taken_back.map_err(SessionError::from));
+        }
+        outcome
+    }
+
+    /// The socket of the daemon's NBD server, which is started when it is first needed.
+    async fn nbd_socket(&mut self, ledger: &mut Ledger) -> Result<PathBuf, SessionError> {
+        if let Some(socket) = &self.nbd_socket {
+            return Ok(socket.clone());
+        }
+        let socket = names::nbd_socket(&self.mount_points);
+        ledger.about_to(Step::File {
+            path: socket.clone(),
+        })?;
+        self.daemon.serve_nbd(&socket).await?;
+        ledger.taken();
+        self.nbd_socket = Some(socket.clone());
+        Ok(socket)
+    }
+
+    /// The node that a checker reads and writes.
+    async fn below(
+        &mut self,
+        ledger: &mut Ledger,
+        image: ImageIndex,
+        writes: Writes,
+    ) -> Result<NodeName, SessionError> {
+        match writes {
+            Writes::ToTheDisk => Ok(NodeName::disk(image)),
+            Writes::ToAnOverlay => self.overlay(ledger, image).await,
+        }
     }
 
     /// The overlay over a disk, made when it is first needed. Its file loses its name as soon as
@@ -177,11 +290,8 @@ impl Session {
     ) -> Result<(), SessionError> {
         let size = self.sizes.get(&image).copied();
         let size = size.ok_or(SessionError::NoDisk(image.0))?;
-        let number = ledger.number();
-        let folder = names::overlay_folder(&self.state_base, ledger.run()?, number);
-        make_folder(ledger, &folder)?;
-        let file = names::overlay_file(&folder, image);
-        ledger.about_to(Step::File { path: file.clone() })?;
+        let name = |folder: &Path| names::overlay_file(folder, image);
+        let file = announce_overlay(ledger, &self.state_base, name)?;
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| SessionError::Overlay {
             path: file.display().to_string(),
             source,
@@ -219,6 +329,15 @@ impl Session {
         stopped?;
         Ok(removed?)
     }
+}
+
+/// What serves a composed file.
+#[derive(Debug)]
+pub struct Composed {
+    /// The ledger has the rest since then.
+    since: Mark,
+    /// The nodes that the daemon shows over NBD for it.
+    exports: Vec<NodeName>,
 }
 
 fn opened(path: &Path) -> Result<(File, Bytes), SessionError> {

@@ -7,7 +7,43 @@ use crate::units::Bytes;
 
 /// What [`super::ExtentMap::runs`] gives. Never empty ones; neighbours may continue each other.
 #[derive(Clone, Debug)]
-pub struct Runs<'a> {
+pub struct Runs<'a>(pub(super) Copies<'a>);
+
+impl Iterator for Runs<'_> {
+    type Item = Extent;
+
+    fn next(&mut self) -> Option<Extent> {
+        self.0.next().map(|run| run.place)
+    }
+}
+
+/// A run of bytes, and where else they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a> {
+    /// Where they are read.
+    place: Extent,
+    /// The legs of the mirror they are in, with how far into them they are.
+    mirror: Option<(&'a [Extent], u64)>,
+}
+
+impl Copied<'_> {
+    /// How many bytes; never zero.
+    pub fn length(&self) -> Bytes {
+        self.place.length
+    }
+
+    /// All places that have these bytes, the one that is read first; each of the same length.
+    pub fn places(&self) -> impl Iterator<Item = Extent> + '_ {
+        let (legs, at) = self.mirror.unwrap_or_default();
+        let others = legs.iter().skip(1);
+        let others = others.filter_map(move |leg| leg.part(Bytes::new(at), self.place.length));
+        std::iter::once(self.place).chain(others)
+    }
+}
+
+/// What [`super::ExtentMap::copies`] gives. Never empty ones; neighbours may continue each other.
+#[derive(Clone, Debug)]
+pub struct Copies<'a> {
     current: Option<&'a Piece>,
     later: Iter<'a, Piece>,
     /// The next byte of the current piece.
@@ -16,7 +52,7 @@ pub struct Runs<'a> {
     left: u64,
 }
 
-impl<'a> Runs<'a> {
+impl<'a> Copies<'a> {
     /// `length` bytes from byte `at` of the first piece.
     pub(super) fn new(pieces: &'a [Piece], at: Bytes, length: Bytes) -> Self {
         let mut later = pieces.iter();
@@ -29,26 +65,33 @@ impl<'a> Runs<'a> {
     }
 }
 
-impl Iterator for Runs<'_> {
-    type Item = Extent;
+impl<'a> Iterator for Copies<'a> {
+    type Item = Copied<'a>;
 
-    fn next(&mut self) -> Option<Extent> {
+    fn next(&mut self) -> Option<Copied<'a>> {
         if self.left == 0 {
             return None;
         }
         loop {
-            let run = match self.current? {
-                Piece::Run(extent) => rest_of(*extent, self.at),
-                Piece::Striped(striped) => striped.run_at(self.at),
+            let at = self.at;
+            let (run, mirror) = match self.current? {
+                Piece::Run(extent) => (rest_of(*extent, at), None),
+                Piece::Striped(striped) => (striped.run_at(at), None),
+                Piece::Mirrored(mirrored) => {
+                    let legs = mirrored.legs();
+                    let first = legs.first().and_then(|leg| rest_of(*leg, at));
+                    (first, Some((legs, at)))
+                }
             };
             if let Some(run) = run {
                 let length = run.length.get().min(self.left);
-                self.at = self.at.saturating_add(length);
+                self.at = at.saturating_add(length);
                 self.left = self.left.saturating_sub(length);
-                return Some(Extent {
+                let place = Extent {
                     length: Bytes::new(length),
                     ..run
-                });
+                };
+                return Some(Copied { place, mirror });
             }
             self.current = self.later.next();
             self.at = 0;
@@ -59,9 +102,6 @@ impl Iterator for Runs<'_> {
 /// From byte `at` of it to its end.
 fn rest_of(extent: Extent, at: u64) -> Option<Extent> {
     let length = extent.length.get().checked_sub(at)?;
-    (length > 0).then_some(Extent {
-        image: extent.image,
-        offset: extent.offset.checked_add(Bytes::new(at))?,
-        length: Bytes::new(length),
-    })
+    (length > 0).then_some(())?;
+    extent.part(Bytes::new(at), Bytes::new(length))
 }

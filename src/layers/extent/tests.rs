@@ -38,6 +38,11 @@ fn bytes_of(map: &ExtentMap) -> Vec<(usize, u64)> {
                     }
                 }
             }
+            Piece::Mirrored(mirrored) => {
+                let first = mirrored.legs()[0];
+                let start = first.offset.get();
+                bytes.extend((0..first.length.get()).map(|at| (first.image.0, start + at)));
+            }
         }
     }
     bytes
@@ -73,7 +78,7 @@ fn a_slice_outside_is_refused() {
     }
 }
 
-/// Two runs around three columns of three stripes, and two columns on one image.
+/// Two runs around three columns of three stripes, two columns on one image, and two copies.
 fn mixed() -> ExtentMap {
     let mut map = map(&[extent(0, 1000, 5)]);
     map.push_striped(striped(
@@ -82,15 +87,25 @@ fn mixed() -> ExtentMap {
     ));
     map.push(extent(1, 0, 3));
     map.push_striped(striped(&[extent(3, 100, 6), extent(3, 106, 6)], 3));
+    map.append(&mirror());
+    map
+}
+
+/// Two copies, the second of which comes apart after four bytes.
+fn mirror() -> ExtentMap {
+    let first = self::map(&[extent(0, 500, 10)]);
+    let second = self::map(&[extent(1, 600, 4), extent(2, 700, 6)]);
+    let mut map = ExtentMap::default();
+    map.push_mirrored(&[&first, &second]).unwrap();
     map
 }
 
 #[test]
 fn a_row_of_stripes_takes_turns() {
     let map = mixed();
-    assert_eq!(map.size(), Bytes::new(5 + 36 + 3 + 12));
+    assert_eq!(map.size(), Bytes::new(5 + 36 + 3 + 12 + 10));
     assert_eq!(map.single(), None);
-    assert_eq!(map.places().count(), 7);
+    assert_eq!(map.places().count(), 7 + 4);
     let runs: Vec<_> = map.runs(Bytes::new(8), Bytes::new(16)).unwrap().collect();
     assert_eq!(
         runs,
@@ -204,4 +219,76 @@ fn what_are_no_whole_rows_is_refused() {
         );
     }
     assert!(Striped::new(&many[1..], Bytes::new(8)).is_ok());
+}
+
+#[test]
+fn copies_are_read_once_and_written_everywhere() {
+    let map = mirror();
+    let legs: Vec<Vec<Extent>> = map
+        .pieces()
+        .iter()
+        .map(|piece| match piece {
+            Piece::Mirrored(mirrored) => mirrored.legs().to_vec(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected = [
+        [extent(0, 500, 4), extent(1, 600, 4)],
+        [extent(0, 504, 6), extent(2, 700, 6)],
+    ];
+    assert_eq!(legs, expected);
+    assert_eq!(map.single(), None);
+
+    let (from, length) = (Bytes::new(2), Bytes::new(5));
+    let runs: Vec<Extent> = map.runs(from, length).unwrap().collect();
+    assert_eq!(runs, [extent(0, 502, 2), extent(0, 504, 3)]);
+    let copies: Vec<Vec<Extent>> = map
+        .copies(from, length)
+        .unwrap()
+        .map(|run| run.places().collect())
+        .collect();
+    assert_eq!(
+        copies,
+        [
+            [extent(0, 502, 2), extent(1, 602, 2)],
+            [extent(0, 504, 3), extent(2, 700, 3)],
+        ]
+    );
+    // What is no mirror has one place.
+    let mixed = mixed();
+    let copies = mixed.copies(Bytes::ZERO, mixed.size()).unwrap();
+    let mut places = copies.map(|run| run.places().count());
+    assert!(places.by_ref().take(2 + 9 + 4).all(|count| count == 1));
+    assert_eq!(places.collect::<Vec<_>>(), [2, 2]);
+}
+
+#[test]
+fn slices_of_copies_join_again() {
+    let map = mirror();
+    for cut in 0..=10 {
+        let mut joined = map.slice(Bytes::ZERO, Bytes::new(cut)).unwrap();
+        joined.append(&map.slice(Bytes::new(cut), Bytes::new(10 - cut)).unwrap());
+        assert_eq!(joined, map, "{cut}");
+    }
+}
+
+#[test]
+fn what_are_no_copies_is_refused() {
+    let run = map(&[extent(0, 0, 8)]);
+    let mut stripes = ExtentMap::default();
+    stripes.push_striped(striped(&[extent(0, 0, 4), extent(1, 0, 4)], 4));
+    let short = map(&[extent(0, 0, 7)]);
+    let many = vec![&run; MAX_LEGS + 1];
+    for (legs, expected) in [
+        (&[][..], MirrorFault::Count(0)),
+        (&many, MirrorFault::Count(MAX_LEGS + 1)),
+        (&[&run, &short], MirrorFault::Uneven),
+        (&[&run, &stripes], MirrorFault::Nested),
+    ] {
+        let mut map = ExtentMap::default();
+        assert_eq!(map.push_mirrored(legs), Err(expected));
+    }
+    let mut alone = ExtentMap::default();
+    alone.push_mirrored(&[&stripes]).unwrap();
+    assert_eq!(alone, stripes);
 }

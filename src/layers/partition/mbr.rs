@@ -1,9 +1,9 @@
-//! The master boot record and the extended partition's chain (kernel: block/partitions/msdos.c).
+//! The master boot record (kernel: block/partitions/msdos.c).
 
-use std::collections::HashSet;
 use std::io;
 
-use crate::layers::partition::span::{Notes, Span};
+use crate::layers::partition::extended::{Chain, Logical};
+use crate::layers::partition::span::{Notes, Reserved, Span};
 use crate::layers::partition::types::mbr_role;
 use crate::layers::read::ReadAt;
 use crate::layers::signature::field;
@@ -18,26 +18,28 @@ const ENTRY_LENGTH: usize = 16;
 const ENTRIES_IN_RECORD: usize = 4;
 const SIGNATURE: usize = 510;
 const PROTECTIVE: u8 = 0xee;
-const FIRST_LOGICAL: u32 = 5;
-
-/// Linux has no more than 256 partitions on a disk; a longer chain can only be hostile.
-const MAX_CHAIN: usize = 256;
+/// Where the protective entry begins, for Linux to believe it.
+const PROTECTED_FROM: u32 = 1;
 
 /// One of the four entries; sectors as the table writes them.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    type_byte: u8,
-    start: u32,
-    length: u32,
+pub(super) struct Entry {
+    /// The type.
+    pub(super) type_byte: u8,
+    /// The first sector.
+    pub(super) start: u32,
+    /// How many sectors; none if the entry is not used.
+    pub(super) length: u32,
 }
 
 impl Entry {
-    fn is_extended(self) -> bool {
+    /// Whether it holds a chain of logical partitions.
+    pub(super) fn is_extended(self) -> bool {
         matches!(self.type_byte, 0x05 | 0x0f | 0x85)
     }
 
     /// The first byte and the one after the last, if `base` is what its start counts from.
-    fn bytes(self, base: u64, size: SectorSize) -> Option<(Bytes, Bytes)> {
+    pub(super) fn bytes(self, base: u64, size: SectorSize) -> Option<(Bytes, Bytes)> {
         let start = base.checked_add(self.start.into())?;
         let end = start.checked_add(self.length.into())?;
         Some((
@@ -52,6 +54,7 @@ impl Entry {
 pub(super) struct Record {
     entries: Vec<Entry>,
     is_fat: bool,
+    flags_are_sane: bool,
 }
 
 impl Record {
@@ -68,25 +71,44 @@ impl Record {
                 Some(0 | 0x80)
             )
         });
-        if !flags_are_sane {
-            return None;
-        }
-        Some(Self {
+        let record = Self {
             entries: entries(sector)?,
             is_fat: is_fat_boot_sector(sector),
-        })
+            flags_are_sane,
+        };
+        // Of a protective entry nobody wants to see the flag.
+        (flags_are_sane || record.is_protective()).then_some(record)
     }
 
     /// Whether it says that the disk has a GPT.
     pub(super) fn is_protective(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.type_byte == PROTECTIVE)
+        self.protective().is_some()
     }
 
-    /// Whether the sector is a FAT boot sector as well.
-    pub(super) fn is_fat(&self) -> bool {
-        self.is_fat
+    /// Whether the sector may well be something else than a record.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.is_fat || !self.flags_are_sane
+    }
+
+    /// How many sectors the protective entry covers, and whether Linux believes it.
+    pub(super) fn protective(&self) -> Option<(u32, bool)> {
+        let all = || {
+            self.entries
+                .iter()
+                .filter(|entry| entry.type_byte == PROTECTIVE)
+        };
+        let believed = all().find(|entry| entry.start == PROTECTED_FROM);
+        believed
+            .map(|entry| (entry.length, true))
+            .or_else(|| all().next().map(|entry| (entry.length, false)))
+    }
+
+    /// The entries beside the protective one, with their numbers.
+    pub(super) fn beside_protective(&self) -> Vec<(u32, Entry)> {
+        (1..)
+            .zip(self.entries.iter().copied())
+            .filter(|(_, entry)| ![0, PROTECTIVE].contains(&entry.type_byte) && entry.length > 0)
+            .collect()
     }
 
     /// Whether it has a partition that begins on a disk of this size.
@@ -111,7 +133,7 @@ impl Record {
         }
     }
 
-    /// Whether it has partitions at all, wherever they lie.
+    /// Whether it has no partitions at all, wherever they would lie.
     pub(super) fn is_empty(&self) -> bool {
         !self
             .entries
@@ -119,7 +141,20 @@ impl Record {
             .any(|entry| entry.type_byte != 0 && entry.length > 0 && entry.start > 0)
     }
 
-    /// The primary and logical partitions; the extended one is only what holds the latter.
+    /// Whether no entry is used, not even for what begins at sector 0.
+    pub(super) fn is_unused(&self) -> bool {
+        self.entries.iter().all(|entry| entry.length == 0)
+    }
+
+    /// Whether all that it has are partitions that begin at sector 0.
+    pub(super) fn has_only_the_whole(&self) -> bool {
+        self.entries
+            .iter()
+            .all(|entry| entry.length == 0 || entry.start == 0)
+    }
+
+    /// The primary and logical partitions, in the order of their numbers, and where the table's own
+    /// records lie; the extended one is only what holds the logical.
     ///
     /// # Errors
     /// If the chain cannot be read. A chain that goes astray gives what it has up to there.
@@ -128,44 +163,45 @@ impl Record {
         disk: &dyn ReadAt,
         size: SectorSize,
         notes: &mut Notes,
-    ) -> io::Result<Vec<Span>> {
+    ) -> io::Result<(Vec<Span>, Vec<Reserved>)> {
         let mut spans = Vec::new();
-        let mut next_logical = FIRST_LOGICAL;
+        let mut logical = Logical::default();
         for (number, entry) in (1..).zip(&self.entries) {
             if entry.length == 0 {
+                if entry.type_byte != 0 {
+                    notes.add(format!(
+                        "partition {number} has a type, 0x{:02x}, and no sectors, and is left out",
+                        entry.type_byte
+                    ));
+                }
                 continue;
             }
-            // So isohybrid images do; inside would be the same table again.
-            if entry.start == 0 {
-                notes.add(format!(
-                    "partition {number} begins at sector 0, with the table itself inside, and is \
-                     left out"
-                ));
-                continue;
-            }
-            if entry.is_extended() {
+            if entry.is_extended() && entry.start > 0 {
                 Chain {
                     disk,
                     size,
-                    first: u64::from(entry.start),
-                    length: u64::from(entry.length),
+                    number,
+                    first: entry.start.into(),
+                    length: entry.length.into(),
                 }
-                .follow(number, &mut next_logical, &mut spans, notes)?;
+                .follow(&mut logical, notes)?;
             } else if let Some((start, end)) = entry.bytes(0, size) {
                 spans.push(Span {
                     number,
                     start,
                     end,
                     role: mbr_role(entry.type_byte),
+                    held: None,
                 });
             }
         }
-        spans.sort_by_key(|span| span.number);
-        Ok(spans)
+        spans.append(&mut logical.spans);
+        Ok((spans, logical.records))
     }
 }
 
-fn entries(sector: &[u8]) -> Option<Vec<Entry>> {
+/// The entries of a record, or `None` without its signature.
+pub(super) fn entries(sector: &[u8]) -> Option<Vec<Entry>> {
     if !field::is(sector, SIGNATURE, &[0x55, 0xaa]) {
         return None;
     }
@@ -179,101 +215,4 @@ fn entries(sector: &[u8]) -> Option<Vec<Entry>> {
             })
         })
         .collect()
-}
-
-/// The chain of records inside an extended partition, in sectors of `size`.
-struct Chain<'a> {
-    disk: &'a dyn ReadAt,
-    size: SectorSize,
-    first: u64,
-    length: u64,
-}
-
-impl Chain<'_> {
-    /// Each record has a partition, counted from the record, and a link, counted from the extended
-    /// partition's beginning.
-    fn follow(
-        &self,
-        extended: u32,
-        next_logical: &mut u32,
-        spans: &mut Vec<Span>,
-        notes: &mut Notes,
-    ) -> io::Result<()> {
-        let mut seen = HashSet::new();
-        let mut here = self.first;
-        let mut length_here = self.length;
-        loop {
-            let place = format!("in the chain of extended partition {extended}, at sector {here}");
-            if !seen.insert(here) {
-                notes.add_lost(format!(
-                    "{place}: the chain comes back to a record it has been at; partitions after \
-                     it are not seen"
-                ));
-                return Ok(());
-            }
-            if seen.len() > MAX_CHAIN {
-                notes.add_lost(format!(
-                    "{place}: the chain has more than {MAX_CHAIN} records; partitions after them \
-                     are not seen"
-                ));
-                return Ok(());
-            }
-            let Some(sector) = self.record(here)? else {
-                notes.add_lost(format!(
-                    "{place}: the chain leaves the disk; partitions after it are not seen"
-                ));
-                return Ok(());
-            };
-            let Some(entries) = entries(&sector) else {
-                notes.add_lost(format!(
-                    "{place}: there is no boot record; partitions after it are not seen"
-                ));
-                return Ok(());
-            };
-            for (index, entry) in entries.iter().enumerate() {
-                if entry.length == 0
-                    || entry.is_extended()
-                    || (index >= 2 && !self.holds(*entry, here, length_here))
-                {
-                    continue;
-                }
-                if let Some((start, end)) = entry.bytes(here, self.size) {
-                    spans.push(Span {
-                        number: *next_logical,
-                        start,
-                        end,
-                        role: mbr_role(entry.type_byte),
-                    });
-                }
-                *next_logical = next_logical.saturating_add(1);
-            }
-            let Some(link) = entries
-                .iter()
-                .find(|entry| entry.length > 0 && entry.is_extended())
-            else {
-                return Ok(());
-            };
-            here = self.first.saturating_add(link.start.into());
-            length_here = link.length.into();
-        }
-    }
-
-    fn record(&self, sector: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(offset) = Sectors::new(sector).to_bytes(self.size) else {
-            return Ok(None);
-        };
-        match offset.checked_add(RECORD) {
-            Some(end) if end <= self.disk.size() => self.disk.read_at(offset, RECORD).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// The third and fourth entry are often garbage, and count only if they lie where they may.
-    fn holds(&self, entry: Entry, here: u64, length_here: u64) -> bool {
-        let start = u64::from(entry.start);
-        let length = u64::from(entry.length);
-        start.saturating_add(length) <= length_here
-            && here.saturating_add(start).saturating_add(length)
-                <= self.first.saturating_add(self.length)
-    }
 }

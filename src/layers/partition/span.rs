@@ -57,6 +57,19 @@ pub(super) struct Span {
     pub(super) end: Bytes,
     /// What the table says of it.
     pub(super) role: PartitionRole,
+    /// Why nothing in it may be checked.
+    pub(super) held: Option<String>,
+}
+
+/// Bytes of the disk that belong to the table itself.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    /// The first byte.
+    pub(super) start: Bytes,
+    /// The byte after the last.
+    pub(super) end: Bytes,
+    /// What they hold, as in "it reaches over the GPT itself".
+    pub(super) what: &'static str,
 }
 
 impl Span {
@@ -68,10 +81,17 @@ impl Span {
 /// The partitions that lie on the disk, each only as far as the disk goes. As with Linux, a
 /// partition beyond the end leaves its number unused.
 pub(super) fn place(spans: Vec<Span>, disk: Bytes, notes: &mut Notes) -> Vec<Partition> {
-    note_overlaps(&spans, notes);
     let mut partitions = Vec::with_capacity(spans.len());
     for span in spans {
         let number = span.number;
+        // So isohybrid images do; inside would be the same table again.
+        if span.start == Bytes::ZERO {
+            notes.add(format!(
+                "partition {number} begins at sector 0, with the table itself inside, and is left \
+                 out"
+            ));
+            continue;
+        }
         if span.start >= disk {
             notes.add_lost(format!(
                 "partition {number} begins at byte {}, past the end of the disk of {} bytes, and \
@@ -92,31 +112,13 @@ pub(super) fn place(spans: Vec<Span>, disk: Bytes, notes: &mut Notes) -> Vec<Par
         }
         partitions.push(Partition {
             number,
+            name: format!("p{number}"),
             start: span.start,
             length,
             role: span.role,
+            held: span.held,
+            inside: None,
         });
     }
     partitions
-}
-
-fn note_overlaps(spans: &[Span], notes: &mut Notes) {
-    let mut sorted: Vec<&Span> = spans.iter().collect();
-    sorted.sort_by_key(|span| (span.start, span.number));
-    let mut furthest: Option<&Span> = None;
-    for span in sorted {
-        if let Some(before) = furthest
-            && span.start < before.end
-        {
-            notes.add(format!(
-                "partitions {} and {} overlap from byte {}",
-                before.number,
-                span.number,
-                span.start.get()
-            ));
-        }
-        if furthest.is_none_or(|before| span.end > before.end) {
-            furthest = Some(span);
-        }
-    }
 }

@@ -134,7 +134,9 @@ fn logical_partitions_are_numbered_as_linux_does() {
     ]);
     let table = table(&disk);
     assert_eq!(places(&table), [(5, 301, 10), (6, 320, 10), (8, 1401, 10)]);
-    assert!(only_note(&table).starts_with("partition 7 begins at byte"));
+    assert!(table.notes[0].starts_with("logical partition 7 reaches out of"));
+    assert!(table.notes[1].starts_with("partition 7 begins at byte"));
+    assert_eq!(table.notes.len(), 2);
 }
 
 #[test]
@@ -151,6 +153,86 @@ fn overlaps_are_noted_and_notes_are_bounded() {
     assert_eq!(table.partitions.len(), 100);
     assert_eq!(table.notes.len(), 33);
     assert_eq!(table.notes.last().unwrap(), "and 68 more of these");
+}
+
+/// Why partitions are held, by their numbers.
+fn held(table: &PartitionTable) -> Vec<(u32, &str)> {
+    let reasons = table.partitions.iter();
+    reasons
+        .filter_map(|found| Some((found.number, found.held.as_deref()?)))
+        .collect()
+}
+
+#[test]
+fn what_shares_bytes_is_held() {
+    let disk = mbr(&[
+        (0, 0, (0x83, 100, 100)),
+        (0, 1, (0x83, 150, 100)),
+        (0, 2, (0x83, 250, 10)),
+    ]);
+    assert_eq!(
+        held(&table(&disk)),
+        [
+            (
+                1,
+                "it overlaps p2 from byte 76800, and a repair of one would damage the other"
+            ),
+            (
+                2,
+                "it overlaps p1 from byte 76800, and a repair of one would damage the other"
+            ),
+        ]
+    );
+    // The very same bytes are as good as one partition.
+    let disk = mbr(&[(0, 0, (0x83, 100, 100)), (0, 1, (0x0c, 100, 100))]);
+    assert_eq!(
+        held(&table(&disk)),
+        [(2, "it has the same bytes as p1, which stands for both")]
+    );
+    // The records of the chain are part of the table.
+    let disk = mbr(&[
+        (0, 0, (0x83, 100, 101)),
+        (0, 1, (0x05, 200, 1000)),
+        (200, 0, (0x83, 2, 10)),
+    ]);
+    assert_eq!(
+        held(&table(&disk)),
+        [(
+            1,
+            "it reaches over a record of the extended partition, at byte 102400, and a repair \
+             could damage that"
+        )]
+    );
+    // And so is the GPT.
+    let mut gpt = Gpt::new();
+    gpt.entries = vec![(2, 50), (100, 200)];
+    let table = table(&gpt.disk());
+    assert_eq!(held(&table).len(), 1);
+    assert!(held(&table)[0].1.contains("the GPT itself, at byte 1024"));
+}
+
+#[test]
+fn entries_without_sectors_are_named() {
+    let disk = mbr(&[(0, 0, (0x83, 100, 100)), (0, 2, (0x07, 300, 0))]);
+    assert_eq!(
+        only_note(&table(&disk)),
+        "partition 3 has a type, 0x07, and no sectors, and is left out"
+    );
+}
+
+#[test]
+fn no_more_logical_partitions_than_linux_has() {
+    let mut disk = mbr(&[(0, 0, (0x05, 1, 4000))]);
+    for record in 1..1000 {
+        let next = u32::try_from(record).unwrap();
+        for index in [0, 2, 3] {
+            entry(&mut disk, record, index, (0x83, 1, 1));
+        }
+        entry(&mut disk, record, 1, (0x05, next, 2000));
+    }
+    let table = table(&disk);
+    assert_eq!(table.partitions.last().unwrap().number, 255);
+    assert!(table.incomplete);
 }
 
 #[test]
@@ -238,6 +320,8 @@ impl Gpt {
         header[12] = 92;
         header[24] = 1;
         header[32..40].copy_from_slice(&(DISK as u64 / 512 - 1).to_le_bytes());
+        header[40] = 3;
+        header[48..56].copy_from_slice(&(DISK as u64 / 512 - 2).to_le_bytes());
         header[72..80].copy_from_slice(&self.entries_sector.to_le_bytes());
         header[80..84].copy_from_slice(&count.to_le_bytes());
         header[84..88].copy_from_slice(&self.entry_size.to_le_bytes());
@@ -267,6 +351,7 @@ fn gpt_entries_are_taken_as_they_are_if_they_can_be() {
     assert_eq!(table.partitions[0].role.name.as_deref(), Some("\u{fffd}x"));
     for (note, part) in table.notes.iter().zip([
         "the backup GPT is missing at sector 4095",
+        "Linux takes no partitions from this GPT: its entries have 256 bytes each",
         "partition 1 ends at sector 50, before its beginning at sector 60",
         "partition 5 lies at sectors",
         "partition 3 reaches past the end",
@@ -274,7 +359,10 @@ fn gpt_entries_are_taken_as_they_are_if_they_can_be() {
     ]) {
         assert!(note.starts_with(part), "{note}");
     }
-    assert_eq!(table.notes.len(), 5);
+    assert_eq!(table.notes.len(), 6);
+    assert_eq!(table.partitions[0].held, None);
+    let held = table.partitions[1].held.as_deref().unwrap();
+    assert!(held.contains("past the end of the disk"), "{held}");
 }
 
 #[test]
@@ -328,6 +416,10 @@ fn types_are_called_as_sfdisk_calls_them() {
     for (guid, name) in types::GPT_TYPES {
         assert!(has(&gpt, guid, name), "{guid} {name}");
     }
+    let bsd = listed("bsd");
+    for (byte, name) in types::BSD_TYPES {
+        assert!(has(&bsd, &format!("{byte:x}"), name), "{byte:x} {name}");
+    }
     let dos = listed("dos");
     for (byte, name) in types::MBR_TYPES {
         assert!(has(&dos, &format!("{byte:x}"), name), "{byte:x} {name}");
@@ -343,8 +435,8 @@ impl ReadAt for Repeated {
     }
 
     fn read_exact_at(&self, _: Bytes, buffer: &mut [u8]) -> std::io::Result<()> {
-        for (to, from) in buffer.iter_mut().zip(self.0.iter().cycle()) {
-            *to = *from;
+        for part in buffer.chunks_mut(self.0.len()) {
+            part.copy_from_slice(&self.0[..part.len()]);
         }
         Ok(())
     }

@@ -7,6 +7,16 @@ const PREP: &str = "9E1A2D38-C612-4316-AA26-8B49521E5A8B";
 const FREEBSD_BOOT: &str = "83BD6B9D-7F41-11DC-BE0B-001560B84F0F";
 const MBR_PREP: u8 = 0x41;
 
+/// Types whose partitions hold more than one filesystem, or one without a signature.
+pub(super) const FREEBSD_DATA: &str = "516E7CB4-6ECF-11D6-8FF8-00022D09712B";
+pub(super) const FREEBSD_SWAP: &str = "516E7CB5-6ECF-11D6-8FF8-00022D09712B";
+pub(super) const NETBSD_SWAP: &str = "49F48D32-B10E-11DC-B99B-0019D1879648";
+pub(super) const OPENBSD_DATA: &str = "824CC7A0-36A8-11E3-890A-952519AD3F61";
+pub(super) const LDM_METADATA: &str = "5808C8AA-7E8F-42E0-85D2-E1E90434CFB3";
+pub(super) const LDM_DATA: &str = "AF9B60A0-1431-4F62-BC68-3311714A69AD";
+/// How a BSD label calls swap space.
+pub(super) const BSD_SWAP: u8 = 1;
+
 /// GUIDs and names as util-linux has them (include/pt-gpt-partnames.h).
 pub(super) const GPT_TYPES: &[(&str, &str)] = &[
     ("C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "EFI System"),
@@ -17,11 +27,8 @@ pub(super) const GPT_TYPES: &[(&str, &str)] = &[
         "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7",
         "Microsoft basic data",
     ),
-    (
-        "5808C8AA-7E8F-42E0-85D2-E1E90434CFB3",
-        "Microsoft LDM metadata",
-    ),
-    ("AF9B60A0-1431-4F62-BC68-3311714A69AD", "Microsoft LDM data"),
+    (LDM_METADATA, "Microsoft LDM metadata"),
+    (LDM_DATA, "Microsoft LDM data"),
     (
         "DE94BBA4-06D1-4D40-A16A-BFD50179D6AC",
         "Windows recovery environment",
@@ -59,9 +66,13 @@ pub(super) const GPT_TYPES: &[(&str, &str)] = &[
     ),
     ("8DA63339-0007-60C0-C436-083AC8230908", "Linux reserved"),
     (FREEBSD_BOOT, "FreeBSD boot"),
-    ("516E7CB5-6ECF-11D6-8FF8-00022D09712B", "FreeBSD swap"),
+    (FREEBSD_DATA, "FreeBSD data"),
+    (FREEBSD_SWAP, "FreeBSD swap"),
     ("516E7CB6-6ECF-11D6-8FF8-00022D09712B", "FreeBSD UFS"),
     ("516E7CBA-6ECF-11D6-8FF8-00022D09712B", "FreeBSD ZFS"),
+    (NETBSD_SWAP, "NetBSD swap"),
+    ("49F48D5A-B10E-11DC-B99B-0019D1879648", "NetBSD FFS"),
+    (OPENBSD_DATA, "OpenBSD data"),
     ("48465300-0000-11AA-AA11-00306543ECAC", "Apple HFS/HFS+"),
     ("7C3457EF-0000-11AA-AA11-00306543ECAC", "Apple APFS"),
 ];
@@ -81,6 +92,8 @@ pub(super) const MBR_TYPES: &[(u8, &str)] = &[
     (0x27, "Hidden NTFS WinRE"),
     (MBR_PREP, "PPC PReP Boot"),
     (0x42, "SFS"),
+    (0x63, "GNU HURD or SysV"),
+    (0x81, "Minix / old Linux"),
     (0x82, "Linux swap / Solaris"),
     (0x83, "Linux"),
     (0x88, "Linux plaintext"),
@@ -93,6 +106,17 @@ pub(super) const MBR_TYPES: &[(u8, &str)] = &[
     (0xea, "Linux extended boot"),
     (0xef, "EFI (FAT-12/16/32)"),
     (0xfd, "Linux raid autodetect"),
+];
+
+/// Types of a BSD label's partitions as util-linux has them (include/pt-bsd.h).
+pub(super) const BSD_TYPES: &[(u8, &str)] = &[
+    (BSD_SWAP, "swap"),
+    (0x07, "4.2BSD"),
+    (0x08, "MS-DOS"),
+    (0x09, "4.4LFS"),
+    (0x0c, "ISO-9660"),
+    (0x0d, "boot"),
+    (0x0f, "HFS"),
 ];
 
 /// The role of a GPT partition; the GUID as `sfdisk --json` prints it.
@@ -115,13 +139,24 @@ pub(super) fn gpt_role(type_guid: [u8; 16], name: Option<String>) -> PartitionRo
 
 /// The role of an MBR partition.
 pub(super) fn mbr_role(type_byte: u8) -> PartitionRole {
+    let mut role = byte_role(type_byte, MBR_TYPES);
+    role.holds_boot_code = type_byte == MBR_PREP;
+    role
+}
+
+/// The role of a partition of a BSD label.
+pub(super) fn bsd_role(type_byte: u8) -> PartitionRole {
+    byte_role(type_byte, BSD_TYPES)
+}
+
+fn byte_role(type_byte: u8, names: &[(u8, &'static str)]) -> PartitionRole {
     PartitionRole {
         type_code: format!("0x{type_byte:02x}"),
-        type_name: MBR_TYPES
+        type_name: names
             .iter()
             .find(|(byte, _)| *byte == type_byte)
             .map(|(_, name)| *name),
         name: None,
-        holds_boot_code: type_byte == MBR_PREP,
+        holds_boot_code: false,
     }
 }

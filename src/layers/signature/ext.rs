@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::layers::filesystem::{CheckRecord, Filesystem, FilesystemKind, Timestamp};
+use crate::layers::filesystem::{CheckRecord, Elsewhere, Filesystem, FilesystemKind, Timestamp};
 use crate::layers::signature::field;
 use crate::layers::signature::probe::Probe;
 use crate::units::Bytes;
@@ -30,6 +30,7 @@ const INCOMPAT: usize = 96;
 const RO_COMPAT: usize = 100;
 const UUID: usize = 104;
 const LABEL: usize = 120;
+const JOURNAL_UUID: usize = 208;
 const BLOCKS_COUNT_HIGH: usize = 336;
 const LAST_CHECK_HIGH: usize = 631;
 
@@ -140,6 +141,11 @@ fn parse(block: &[u8]) -> Option<Ext> {
                 .map(|last| Timestamp(last.0.saturating_add(interval))),
             dirty: Some(incompat & INCOMPAT_RECOVER != 0 || state & STATE_VALID == 0),
             has_errors: Some(state & STATE_ERRORS != 0),
+            // e2fsck asks no other field (e2fsck/journal.c, `e2fsck_get_journal`).
+            elsewhere: match field::uuid(block, JOURNAL_UUID) {
+                Some(uuid) => Elsewhere::Journal { uuid },
+                None => Elsewhere::Nothing,
+            },
             ..CheckRecord::default()
         },
     }))

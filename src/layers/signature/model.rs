@@ -1,6 +1,6 @@
 //! What a signature tells.
 
-use crate::layers::filesystem::Filesystem;
+use crate::layers::filesystem::{Filesystem, JournalKind};
 
 /// What a layer is, by its own bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,13 @@ pub enum Signature {
         label: Option<String>,
         /// The signature of a suspended system whose memory lies in it.
         hibernated: Option<String>,
+    },
+    /// The journal of a filesystem that lies elsewhere.
+    Journal {
+        /// Of which kind.
+        kind: JournalKind,
+        /// The UUID that ties the two together.
+        uuid: Option<String>,
     },
     /// Recognised, but what is inside cannot be reached or checked.
     Opaque {
@@ -41,6 +48,7 @@ impl Signature {
         match self {
             Self::Filesystem(filesystem) => filesystem.kind.name(),
             Self::Swap { .. } => "swap",
+            Self::Journal { kind, .. } => kind.name(),
             Self::Opaque { what, .. } => what,
         }
     }

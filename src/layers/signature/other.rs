@@ -1,50 +1,11 @@
-//! Filesystems with a checker whose superblocks tell little: btrfs, F2FS, ISO 9660, squashfs; and
-//! those without one, which are only named.
+//! Filesystems that need no checker, ISO 9660 and squashfs; and those without one, which are only
+//! named.
 
 use crate::layers::filesystem::{CheckRecord, Filesystem, FilesystemKind};
 use crate::layers::signature::field;
 use crate::layers::signature::model::Signature;
 use crate::layers::signature::probe::Probe;
 use crate::units::Bytes;
-
-/// btrfs's first superblock, at 64 KiB (kernel: include/uapi/linux/btrfs_tree.h,
-/// `struct btrfs_super_block`). The size is that of the whole filesystem, over all its devices.
-pub(super) fn btrfs(probe: &Probe) -> Option<Filesystem> {
-    const SUPERBLOCK: u64 = 64 * 1024;
-    let block = probe.from(64 * 1024).get(..4096)?;
-    // A superblock names the byte it was written to: one inside a copied image does not pass.
-    if !field::is(block, 64, b"_BHRfS_M") || field::le64(block, 48)? != SUPERBLOCK {
-        return None;
-    }
-    Some(Filesystem {
-        kind: FilesystemKind::Btrfs,
-        uuid: field::uuid(block, 32),
-        label: field::text(block, 299, 256),
-        size: positive(field::le64(block, 112)?),
-        record: CheckRecord {
-            devices: field::le64(block, 136),
-            ..CheckRecord::default()
-        },
-    })
-}
-
-/// F2FS's first superblock, at 1024 (kernel: include/linux/f2fs_fs.h, `struct f2fs_super_block`).
-pub(super) fn f2fs(probe: &Probe) -> Option<Filesystem> {
-    let block = probe.from(1024).get(..2048)?;
-    if field::le32(block, 0)? != 0xf2f5_2010 {
-        return None;
-    }
-    let size = 1_u64
-        .checked_shl(field::le32(block, 16)?)
-        .and_then(|block_size| field::le64(block, 36)?.checked_mul(block_size));
-    Some(Filesystem {
-        kind: FilesystemKind::F2fs,
-        uuid: field::uuid(block, 108),
-        label: field::utf16(block, 124, 1024),
-        size: size.and_then(positive),
-        record: CheckRecord::default(),
-    })
-}
 
 /// ISO 9660's primary volume descriptor, at 32 KiB (ECMA-119, 8.4).
 pub(super) fn iso9660(probe: &Probe) -> Option<Filesystem> {

@@ -22,6 +22,11 @@ const DRBD_MIN_SIZE: u64 = 64 * 1024;
 /// Metadata of DRBD 8, of 8.4 not cleanly detached, and of 9 (drbd-utils: user/shared/drbdmeta.c).
 const DRBD_MAGICS: [u32; 3] = [0x8374_026b, 0x8374_026c, 0x8374_026d];
 
+/// Intel's metadata, in the last sector but one, and those of SNIA's Disk Data Format, in the last
+/// (mdadm: super-intel.c, super-ddf.c): controllers' own, which the kernel does not know.
+const INTEL: &[u8] = b"Intel Raid ISM Cfg Sig. ";
+const DDF_MAGIC: u32 = 0xde11_de11;
+
 /// A member whose metadata lies at the END of the device.
 ///
 /// Its beginning looks like what the array holds: a mirror's half like a filesystem, or a disk with
@@ -65,6 +70,19 @@ pub(in crate::layers) fn at_end(layer: &dyn ReadAt) -> io::Result<Option<MemberA
             superblock: Some(offset..offset.saturating_add(4096)),
         }));
     }
+    if let Some(offset) = size.checked_sub(2 * 512)
+        && let Some(block) = read(offset, 2 * 512)?
+        && let Some(what) = controllers(&block)
+    {
+        return Ok(Some(MemberAtEnd {
+            signature: Signature::Opaque {
+                what: "RAID member".to_owned(),
+                uuid: None,
+                reason: format!("{what}, whose arrays this version cannot put together"),
+            },
+            superblock: Some(offset..size),
+        }));
+    }
     if size >= DRBD_MIN_SIZE
         && let Some(offset) = size.checked_sub(DRBD_LENGTH)
         && let Some(block) = read(offset, 512)?
@@ -82,6 +100,17 @@ pub(in crate::layers) fn at_end(layer: &dyn ReadAt) -> io::Result<Option<MemberA
         }));
     }
     Ok(None)
+}
+
+/// Metadata of a controller's firmware in the last two sectors.
+fn controllers(block: &[u8]) -> Option<&'static str> {
+    if field::is(block, 0, INTEL) {
+        Some("member of a container of Intel's firmware RAID (IMSM)")
+    } else if field::be32(block, 512) == Some(DDF_MAGIC) {
+        Some("member of a container in the Disk Data Format (DDF)")
+    } else {
+        None
+    }
 }
 
 /// A member by metadata at its beginning.
@@ -148,8 +177,8 @@ fn md(version: &str, level: u32, devices: u32, uuid: Option<String>) -> Signatur
         what: "RAID member".to_owned(),
         uuid,
         reason: format!(
-            "member of a RAID array ({level}{devices}, metadata {version}); arrays are not \
-             assembled yet"
+            "member of a RAID array ({level}{devices}, metadata {version}), and nothing without \
+             the others"
         ),
     }
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 
+use crate::layers::filesystem::JournalKind;
 use crate::layers::read::ReadAt;
 use crate::layers::signature::model::Signature;
 use crate::layers::signature::probe::Probe;
-use crate::layers::signature::{ext, fat, luks, other, raid, swap, windows, xfs};
+use crate::layers::signature::{btrfs, ext, f2fs, fat, luks, other, raid, swap, windows, xfs};
 use crate::units::Bytes;
 
 /// How much of a layer has to be zeros for it to be called blank.
@@ -66,6 +67,12 @@ pub fn recognise(layer: &dyn ReadAt) -> io::Result<Option<Signature>> {
     if let Some(encrypted) = luks::second_header(&probe)? {
         return Ok(Some(encrypted));
     }
+    if let Some(uuid) = xfs::external_log(&probe) {
+        return Ok(Some(Signature::Journal {
+            kind: JournalKind::Xfs,
+            uuid: Some(uuid),
+        }));
+    }
     // Last of all: a backup may be what an older filesystem left behind.
     Ok(ext::backup(&probe)?.map(Signature::Filesystem))
 }
@@ -88,8 +95,16 @@ pub fn array_member(layer: &dyn ReadAt) -> io::Result<Option<Signature>> {
 /// # Errors
 /// If the layer cannot be read.
 pub fn is_blank(layer: &dyn ReadAt) -> io::Result<bool> {
+    is_blank_from(layer, Bytes::ZERO)
+}
+
+/// As [`is_blank`], without the bytes before `start`.
+///
+/// # Errors
+/// If the layer cannot be read.
+pub fn is_blank_from(layer: &dyn ReadAt, start: Bytes) -> io::Result<bool> {
     let end = layer.size().get().min(BLANK);
-    let mut offset = 0;
+    let mut offset = start.get();
     while offset < end {
         let length = BLANK_STEP.min(end.saturating_sub(offset));
         let part = layer.read_at(Bytes::new(offset), Bytes::new(length))?;
@@ -104,11 +119,11 @@ pub fn is_blank(layer: &dyn ReadAt) -> io::Result<bool> {
 fn live_filesystems(probe: &Probe) -> io::Result<Vec<Signature>> {
     let found = [
         xfs::recognise(probe),
-        other::btrfs(probe),
+        btrfs::recognise(probe),
         windows::ntfs(probe)?,
         windows::exfat(probe)?,
         fat::recognise(probe),
-        other::f2fs(probe),
+        f2fs::recognise(probe),
         other::iso9660(probe),
         other::squashfs(probe),
     ];
@@ -122,11 +137,9 @@ fn live_filesystems(probe: &Probe) -> io::Result<Vec<Signature>> {
 fn ext_signature(ext: ext::Ext) -> Signature {
     match ext {
         ext::Ext::Filesystem(filesystem) => Signature::Filesystem(filesystem),
-        ext::Ext::JournalDevice(uuid) => Signature::Opaque {
-            what: "ext journal device".to_owned(),
+        ext::Ext::JournalDevice(uuid) => Signature::Journal {
+            kind: JournalKind::Ext,
             uuid,
-            reason: "the journal of a filesystem elsewhere, with nothing to check of its own"
-                .to_owned(),
         },
     }
 }

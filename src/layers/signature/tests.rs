@@ -99,6 +99,11 @@ fn magics_are_known_by_name() {
         ),
         // The superblock says that it was written elsewhere.
         ("nothing", &[(4096, &[0xfc, 0x4e, 0x2b, 0xa9, 1])]),
+        (
+            "RAID member",
+            &[(SIZE - 1024, b"Intel Raid ISM Cfg Sig. 1.3.00")],
+        ),
+        ("RAID member", &[(SIZE - 512, &[0xde, 0x11, 0xde, 0x11])]),
         ("DRBD", &[(SIZE - 4096 + 60, &[0x83, 0x74, 0x02, 0x6b])]),
         ("DRBD", &[(SIZE - 4096 + 60, &[0x83, 0x74, 0x02, 0x6d])]),
         ("Stratis", &[(516, b"!Stra0tis\x86\xff\x02^Arh")]),

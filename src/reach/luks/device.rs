@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::FileExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::cause;
@@ -13,10 +12,11 @@ use crate::engine::kernel::mapping::{self, MappingError};
 use crate::engine::kernel::table::{self, Cipher, DeviceNumber};
 use crate::engine::user::nodes::Access;
 use crate::keys::{Container, Key, KeyFile};
+use crate::layers::luks::header::{self, Header, LUKS1_LENGTH};
+use crate::layers::luks::metadata_area;
 use crate::names::MappingName;
 use crate::reach::crypttab::{CryptEntry, KeySource};
 use crate::reach::host::HostError;
-use crate::reach::luks::header::{self, Header, LUKS1_LENGTH};
 use crate::reach::luks::volume_key::{self, VolumeKey};
 use crate::units::{Bytes, SectorSize, Sectors};
 
@@ -100,7 +100,7 @@ impl Luks<'_> {
             file.read_exact_at(&mut bytes, offset.get())?;
             Ok::<_, std::io::Error>(bytes)
         };
-        header::sound_metadata(read).ok()?
+        metadata_area::sound_metadata(read).ok()?
     }
 
     fn header_path(&self) -> &Path {

@@ -5,7 +5,6 @@
 //! let LVM activate whatever volume group lies on it: a guest's, and it keeps the device in use.
 
 mod device;
-mod header;
 mod volume_key;
 
 pub(super) use device::{Luks, holder};

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::cmd::{CmdError, Invocation, child};
-use crate::reach::luks::header::LONGEST_KEY;
+use crate::layers::luks::header::LONGEST_KEY;
 
 /// The longest answer of cryptsetup in bytes: a key of [`LONGEST_KEY`] takes three a byte, and a few
 /// lines stand before it.

@@ -4,13 +4,15 @@ use serde::Serialize;
 
 use crate::layers::extent::{self, Extent};
 use crate::report::model::DomainReport;
+use crate::units::Bytes;
 
-/// One contiguous run of bytes, or bytes that lie in turns over several places.
+/// One contiguous run of bytes, bytes that lie in turns over several places, or bytes that several
+/// places have.
 #[derive(Debug, Serialize)]
 pub(super) struct Piece<'a> {
-    /// The target of the disk; null for stripes.
+    /// The target of the disk; null for stripes and copies.
     disk: Option<&'a str>,
-    /// The first byte; null for stripes.
+    /// The first byte; null for stripes and copies.
     offset_bytes: Option<u64>,
     /// How many bytes.
     length_bytes: u64,
@@ -20,6 +22,9 @@ pub(super) struct Piece<'a> {
     /// Only of stripes: the places that take turns, as contiguous runs of one length.
     #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<Vec<Piece<'a>>>,
+    /// Only of copies: the places that each have all of these bytes, as contiguous runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copies: Option<Vec<Piece<'a>>>,
 }
 
 impl<'a> Piece<'a> {
@@ -28,9 +33,6 @@ impl<'a> Piece<'a> {
         match piece {
             extent::Piece::Run(extent) => Self::run(*extent, report),
             extent::Piece::Striped(striped) => Self {
-                disk: None,
-                offset_bytes: None,
-                length_bytes: striped.length().get(),
                 stripe_bytes: Some(striped.stripe_size().get()),
                 columns: Some(
                     striped
@@ -38,7 +40,30 @@ impl<'a> Piece<'a> {
                         .map(|column| Self::run(column, report))
                         .collect(),
                 ),
+                ..Self::nowhere(piece.length())
             },
+            extent::Piece::Mirrored(mirrored) => Self {
+                copies: Some(
+                    mirrored
+                        .legs()
+                        .iter()
+                        .map(|leg| Self::run(*leg, report))
+                        .collect(),
+                ),
+                ..Self::nowhere(piece.length())
+            },
+        }
+    }
+
+    /// In no place of its own.
+    fn nowhere(length: Bytes) -> Self {
+        Self {
+            disk: None,
+            offset_bytes: None,
+            length_bytes: length.get(),
+            stripe_bytes: None,
+            columns: None,
+            copies: None,
         }
     }
 
@@ -47,9 +72,7 @@ impl<'a> Piece<'a> {
         Self {
             disk: disk.map(|disk| disk.target.as_str()),
             offset_bytes: disk.map(|_| extent.offset.get()),
-            length_bytes: extent.length.get(),
-            stripe_bytes: None,
-            columns: None,
+            ..Self::nowhere(extent.length)
         }
     }
 }
@@ -59,12 +82,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::layers::extent::{ImageIndex, Striped};
+    use crate::layers::extent::{ExtentMap, ImageIndex, Striped};
     use crate::report::samples::everyday;
-    use crate::units::Bytes;
 
     #[test]
-    fn a_run_and_stripes() {
+    fn a_run_stripes_and_copies() {
         let run = |image, offset, length| Extent {
             image: ImageIndex(image),
             offset: Bytes::new(offset),
@@ -72,6 +94,13 @@ mod tests {
         };
         let columns = [run(1, 1_048_576, 131_072), run(7, 0, 131_072)];
         let striped = Striped::new(&columns, Bytes::kib(64)).unwrap();
+        let mut mirror = ExtentMap::default();
+        let legs = columns.map(|leg| {
+            let mut map = ExtentMap::default();
+            map.push(leg);
+            map
+        });
+        mirror.push_mirrored(&[&legs[0], &legs[1]]).unwrap();
         for (piece, expected) in [
             (
                 extent::Piece::Run(run(0, 512, 1024)),
@@ -85,6 +114,18 @@ mod tests {
                     "length_bytes": 262_144,
                     "stripe_bytes": 65_536,
                     "columns": [
+                        {"disk": "vdb", "offset_bytes": 1_048_576, "length_bytes": 131_072},
+                        {"disk": null, "offset_bytes": null, "length_bytes": 131_072},
+                    ],
+                }),
+            ),
+            (
+                mirror.pieces()[0].clone(),
+                json!({
+                    "disk": null,
+                    "offset_bytes": null,
+                    "length_bytes": 131_072,
+                    "copies": [
                         {"disk": "vdb", "offset_bytes": 1_048_576, "length_bytes": 131_072},
                         {"disk": null, "offset_bytes": null, "length_bytes": 131_072},
                     ],

@@ -73,6 +73,45 @@ fn pieces_become_lines() {
     }
 }
 
+#[test]
+fn copies_become_mirrors() {
+    let mirror = |copies: u64, length: u64| {
+        let legs: Vec<ExtentMap> = (0..copies)
+            .map(|number| {
+                let mut leg = ExtentMap::default();
+                leg.push(extent((number % 4) as usize, number << 20, length));
+                leg
+            })
+            .collect();
+        let mut map = ExtentMap::default();
+        map.push_mirrored(&legs.iter().collect::<Vec<_>>()).unwrap();
+        table(&map, device)
+    };
+    for (copies, length, expected) in [
+        (
+            2,
+            8 << 20,
+            "0 16384 mirror core 2 1024 nosync 2 7:0 0 7:1 2048\n",
+        ),
+        (2, 1024, "0 2 mirror core 2 2 nosync 2 7:0 0 7:1 2048\n"),
+        (
+            3,
+            512 * 1023,
+            "0 1023 mirror core 2 512 nosync 3 7:0 0 7:1 2048 7:2 4096\n",
+        ),
+    ] {
+        assert_eq!(mirror(copies, length).as_deref(), Ok(expected));
+    }
+    for (copies, length) in [(10, 1 << 20), (2, 512)] {
+        let error = TableError::Mirror {
+            copies: copies as usize,
+            length: Bytes::new(length),
+        };
+        assert_eq!(mirror(copies, length), Err(error));
+    }
+    assert!(mirror(9, 1 << 20).is_ok());
+}
+
 /// The lines are those that cryptsetup itself makes (`dmsetup table --showkeys`).
 #[test]
 fn encrypted_devices() {

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
+use crate::layers::signature::field;
 use crate::units::Bytes;
 
 /// How the second copy begins; the first as every LUKS header does.
@@ -13,7 +14,7 @@ const SECOND_MAGIC: &[u8] = b"SKUL\xba\xbe";
 
 const MAGIC: Range<usize> = 0..6;
 const VERSION: Range<usize> = 6..8;
-const SIZE: Range<usize> = 8..16;
+const SIZE: usize = 8;
 const SEQUENCE_NUMBER: Range<usize> = 16..24;
 const CHECKSUM_NAME: Range<usize> = 72..104;
 const OFFSET: Range<usize> = 256..264;
@@ -27,7 +28,7 @@ const SIZES: std::ops::RangeInclusive<u64> = 16 * 1024..=4 * 1024 * 1024;
 
 /// The metadata as text, if both copies are sound and of the same age. Whatever else there is,
 /// cryptsetup decides about it. `read` gives the bytes at a place, as many as asked for.
-pub(in crate::reach::luks) fn sound_metadata<E>(
+pub fn sound_metadata<E>(
     mut read: impl FnMut(Bytes, usize) -> Result<Vec<u8>, E>,
 ) -> Result<Option<Vec<u8>>, E> {
     let start = read(Bytes::ZERO, BINARY)?;
@@ -39,15 +40,16 @@ pub(in crate::reach::luks) fn sound_metadata<E>(
     };
     let first = read(Bytes::ZERO, length)?;
     let second = read(Bytes::new(size), length)?;
-    let is_sound = is_sound(&first, super::MAGIC, 0)
+    let both_sound = is_sound(&first, super::header::MAGIC, 0)
         && is_sound(&second, SECOND_MAGIC, size)
-        && first.get(SEQUENCE_NUMBER) == second.get(SEQUENCE_NUMBER);
-    let text = |copy: &[u8]| -> Option<Vec<u8>> {
-        let text = copy.get(BINARY..)?.split(|byte| *byte == 0).next()?;
-        Some(text.to_vec())
-    };
-    let text = text(&first).filter(|first| text(&second).as_ref() == Some(first));
-    Ok(text.filter(|_| is_sound))
+        && first.get(SEQUENCE_NUMBER) == second.get(SEQUENCE_NUMBER)
+        && text(&first) == text(&second);
+    Ok(text(&first).filter(|_| both_sound).map(<[u8]>::to_vec))
+}
+
+/// The text of a copy, up to the first NUL.
+fn text(copy: &[u8]) -> Option<&[u8]> {
+    copy.get(BINARY..)?.split(|byte| *byte == 0).next()
 }
 
 fn is_sound(copy: &[u8], magic: &[u8], offset: u64) -> bool {
@@ -56,7 +58,7 @@ fn is_sound(copy: &[u8], magic: &[u8], offset: u64) -> bool {
         && is(VERSION, &[0, 2])
         && is(OFFSET, &offset.to_be_bytes())
         && size(copy) == u64::try_from(copy.len()).ok()
-        && super::text(copy, CHECKSUM_NAME).as_deref() == Some("sha256")
+        && super::header::text(copy, CHECKSUM_NAME).as_deref() == Some("sha256")
         && checksum(copy).is_some_and(|sum| is(CHECKSUM.start..CHECKSUM.start + sum.len(), &sum))
 }
 
@@ -71,7 +73,7 @@ fn checksum(copy: &[u8]) -> Option<[u8; 32]> {
 
 /// How long a copy says that it is, in bytes.
 fn size(copy: &[u8]) -> Option<u64> {
-    let size = u64::from_be_bytes(*copy.get(SIZE)?.first_chunk()?);
+    let size = field::be64(copy, SIZE)?;
     (SIZES.contains(&size) && size.is_power_of_two()).then_some(size)
 }
 
@@ -152,7 +154,7 @@ mod tests {
         older[SEQUENCE_NUMBER.end - 1] ^= 1;
         let sum = checksum(&older[..second]).unwrap();
         older[CHECKSUM.start..][..32].copy_from_slice(&sum);
-        assert!(is_sound(&older[..second], super::super::MAGIC, 0));
+        assert!(is_sound(&older[..second], super::super::header::MAGIC, 0));
         assert_eq!(metadata(&older), None);
         for length in [0, 100, 4096, second, second + 4096, 2 * second - 1] {
             assert_eq!(metadata(&sound[..length]), None, "{length}");

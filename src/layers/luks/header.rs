@@ -1,26 +1,21 @@
 //! What a LUKS header says of the encrypted bytes: where they lie and how they are encrypted.
-//!
-//! LUKS1 is cryptsetup's docs/on-disk-format.pdf, LUKS2 its docs/on-disk-format-luks2.pdf.
-
-mod metadata_area;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::layers::signature::field;
 use crate::units::{Bytes, SectorSize, Sectors};
 
-pub(super) use metadata_area::sound_metadata;
-
 /// How a header begins, in both versions.
-pub(super) const MAGIC: &[u8] = b"LUKS\xba\xbe";
+pub const MAGIC: &[u8] = b"LUKS\xba\xbe";
 
 /// Where the UUID is, in both versions.
-pub(super) const UUID: std::ops::Range<usize> = 168..208;
+const UUID: std::ops::Range<usize> = 168..208;
 
 /// The length of a LUKS1 header without the key slots' material.
-pub(super) const LUKS1_LENGTH: usize = 592;
+pub const LUKS1_LENGTH: usize = 592;
 
 const VERSION: usize = 6;
 const CIPHER_NAME: std::ops::Range<usize> = 8..40;
@@ -29,7 +24,7 @@ const PAYLOAD_OFFSET: usize = 104;
 const KEY_BYTES: usize = 108;
 
 /// The longest key in bytes; with the key of a checksum, ciphers take less than half as much.
-pub(super) const LONGEST_KEY: usize = 512;
+pub const LONGEST_KEY: usize = 512;
 
 /// The longest metadata in bytes: LUKS2 has at most 4 MiB, and cryptsetup prints it with blanks.
 const LONGEST_METADATA: usize = 64 * 1024 * 1024;
@@ -39,7 +34,7 @@ const LONGEST_NAME: usize = 64;
 
 /// Why a device is not opened by its header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HeaderError {
+pub enum HeaderError {
     /// It cannot be so.
     #[error("its LUKS header is damaged ({0})")]
     Damaged(&'static str),
@@ -52,26 +47,26 @@ use HeaderError::{Beyond, Damaged};
 
 /// How a device is encrypted, and which part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::reach) struct Header {
+pub struct Header {
     /// Cipher, mode and initialisation vector, as dm-crypt takes them.
-    pub(super) encryption: String,
+    pub encryption: String,
     /// How long the volume key may be, in bytes.
-    pub(super) key_sizes: Vec<usize>,
+    pub key_sizes: Vec<usize>,
     /// Where the encrypted bytes begin.
-    pub(super) offset: Bytes,
+    pub offset: Bytes,
     /// How many there are; all to the end of the device if `None`.
-    pub(super) size: Option<Bytes>,
+    pub size: Option<Bytes>,
     /// What is added to a sector's number for its initialisation vector, in sectors of 512 bytes.
-    pub(super) iv_tweak: u64,
+    pub iv_tweak: u64,
     /// What is encrypted at once.
-    pub(super) sector_size: SectorSize,
+    pub sector_size: SectorSize,
     /// Whether the header itself allows discards.
-    pub(super) discards: bool,
+    pub discards: bool,
 }
 
 impl Header {
     /// How many decrypted bytes a device of `device` bytes has.
-    pub(super) fn length(&self, device: Bytes) -> Result<Bytes, HeaderError> {
+    pub fn length(&self, device: Bytes) -> Result<Bytes, HeaderError> {
         let after = device.checked_sub(self.offset);
         let room = after.filter(|room| *room != Bytes::ZERO);
         let room = room.ok_or(Damaged("its device ends before the encrypted part"))?;
@@ -88,22 +83,21 @@ impl Header {
 }
 
 /// The version of a header by its first bytes; `None` if they are none.
-pub(super) fn version(start: &[u8]) -> Option<u16> {
+pub fn version(start: &[u8]) -> Option<u16> {
     if !start.starts_with(MAGIC) {
         return None;
     }
-    let bytes = start.get(VERSION..)?.first_chunk()?;
-    Some(u16::from_be_bytes(*bytes))
+    field::be16(start, VERSION)
 }
 
 /// The UUID, by the first bytes of a header.
-pub(super) fn uuid(start: &[u8]) -> Option<String> {
+pub fn uuid(start: &[u8]) -> Option<String> {
     version(start)?;
     text(start, UUID).filter(|uuid| !uuid.is_empty())
 }
 
 /// A LUKS1 header, by its first [`LUKS1_LENGTH`] bytes; `detached` if it does not lie in the device.
-pub(super) fn luks1(start: &[u8], detached: bool) -> Result<Header, HeaderError> {
+pub fn luks1(start: &[u8], detached: bool) -> Result<Header, HeaderError> {
     if version(start) != Some(1) {
         return Err(Damaged("its version"));
     }
@@ -112,8 +106,8 @@ pub(super) fn luks1(start: &[u8], detached: bool) -> Result<Header, HeaderError>
     if cipher.is_empty() || mode.is_empty() {
         return Err(Damaged("its cipher"));
     }
-    let sectors = be32(start, PAYLOAD_OFFSET).ok_or(Damaged("its length"))?;
-    let key_size = be32(start, KEY_BYTES).ok_or(Damaged("its length"))?;
+    let sectors = field::be32(start, PAYLOAD_OFFSET).ok_or(Damaged("its length"))?;
+    let key_size = field::be32(start, KEY_BYTES).ok_or(Damaged("its length"))?;
     let offset = Sectors::new(sectors.into()).to_bytes(SectorSize::S512);
     let offset = offset.ok_or(Damaged("its payload offset"))?;
     if !detached && offset < Bytes::new(LUKS1_LENGTH as u64) {
@@ -174,7 +168,7 @@ struct Config {
 }
 
 /// The metadata of a LUKS2 header; `detached` if it does not lie in the device.
-pub(super) fn luks2(metadata: &[u8], detached: bool) -> Result<Header, HeaderError> {
+pub fn luks2(metadata: &[u8], detached: bool) -> Result<Header, HeaderError> {
     const UNREADABLE: HeaderError = Damaged("its metadata");
     if metadata.len() > LONGEST_METADATA {
         return Err(UNREADABLE);
@@ -275,14 +269,9 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// Text that ends at the first zero, or fills its field.
-fn text(bytes: &[u8], field: std::ops::Range<usize>) -> Option<String> {
+pub(super) fn text(bytes: &[u8], field: std::ops::Range<usize>) -> Option<String> {
     let text = bytes.get(field)?.split(|byte| *byte == 0).next()?;
     String::from_utf8(text.to_vec()).ok()
-}
-
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    let bytes = bytes.get(at..)?.first_chunk()?;
-    Some(u32::from_be_bytes(*bytes))
 }
 
 /// A name out of a header, for the terminal.

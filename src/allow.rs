@@ -1,0 +1,33 @@
+//! What is dangerous, and done only when it is asked for by name.
+
+use clap::ValueEnum;
+
+/// Something that no mode does by itself: `--allow NAME`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Allowance {
+    /// With -y, run btrfs check --repair, which its authors warn of: it can make
+    /// a damaged filesystem worse
+    BtrfsRepair,
+}
+
+impl Allowance {
+    /// The name it is asked for by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BtrfsRepair => "btrfs-repair",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_asked_for_by_its_name() {
+        for allowance in Allowance::value_variants() {
+            let value = allowance.to_possible_value();
+            assert_eq!(value.unwrap().get_name(), allowance.name());
+        }
+    }
+}

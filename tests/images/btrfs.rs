@@ -1,0 +1,166 @@
+//! btrfs: sound, damaged, with a log, over several devices.
+
+use crate::support::lab::{Lab, Mount, is_root};
+
+/// Damages the leaf of the files' tree, or the root of all trees: `copy` makes one of two copies
+/// unreadable, `nbytes` leaves a sound block with a wrong number in it, `root` spoils both copies.
+const DAMAGE: &str = r#"
+import re, struct, subprocess, sys
+image, what = sys.argv[1:]
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82f63b78 if crc & 1 else crc >> 1
+    return crc ^ 0xffffffff
+
+def tree(name):
+    call = ['btrfs', 'inspect-internal', 'dump-tree', '-t', name, image]
+    return subprocess.run(call, capture_output=True, text=True, check=True).stdout
+
+leaf = int(re.search(r'leaf (\d+) items', tree('root' if what == 'root' else '5'))[1])
+chunks = re.split(r'\n\titem ', tree('chunk'))
+chunk = next(text for text in chunks if 'METADATA|DUP' in text)
+start = int(re.search(r'CHUNK_ITEM (\d+)\)', chunk)[1])
+copies = [int(at) + leaf - start for at in re.findall(r'stripe \d devid 1 offset (\d+)', chunk)]
+assert len(copies) == 2
+with open(image, 'r+b') as file:
+    file.seek(copies[0])
+    block = bytearray(file.read(16384))
+    if what == 'nbytes':
+        for number in range(struct.unpack_from('<I', block, 96)[0]):
+            item = struct.unpack_from('<QBQII', block, 101 + 25 * number)
+            inode = 101 + item[3]
+            if item[1] == 1 and item[0] > 256 and struct.unpack_from('<Q', block, inode + 24)[0]:
+                struct.pack_into('<Q', block, inode + 24, 4711)
+                break
+        struct.pack_into('<I', block, 0, crc32c(bytes(block[32:])))
+    else:
+        block[200] ^= 0xff
+    for at in copies[:1] if what == 'copy' else copies:
+        file.seek(at)
+        file.write(block)
+"#;
+
+fn made(lab: &Lab) {
+    lab.sh(
+        "mkdir -p tree/d; for i in {1..40}; do echo \"hello $i\" >tree/d/f$i; done\n\
+            head -c 100000 /dev/urandom >tree/big\n\
+            truncate -s 128M btrfs.img; mkfs.btrfs -q -m dup -L root -r tree btrfs.img; rm -r tree",
+    );
+}
+
+fn damaged(lab: &Lab, what: &str) {
+    made(lab);
+    lab.write("damage.py", DAMAGE);
+    lab.sh(&format!("python3 damage.py btrfs.img {what}; rm damage.py"));
+}
+
+#[test]
+fn a_sound_btrfs_is_clean_and_stays_as_it_is() {
+    let lab = Lab::new();
+    made(&lab);
+    lab.sh("btrfs check --readonly btrfs.img");
+    for mode in ["-n", "-p", "-y", "-y --allow btrfs-repair"] {
+        let outcome = lab.look(&format!("{mode} -a btrfs.img --image-format raw"));
+        outcome.is(0, &[("sda", "clean")]);
+        assert_eq!(outcome.layer("sda")["label"], "root");
+        assert_eq!(outcome.layer("sda")["record"]["dirty"], false);
+    }
+}
+
+#[test]
+fn a_damaged_btrfs_is_repaired_only_when_that_is_asked_for_by_name() {
+    let lab = Lab::new();
+    damaged(&lab, "nbytes");
+    lab.sh("btrfs check --readonly btrfs.img && exit 1 || test $? = 1");
+    for mode in ["-n", "-p", "-y"] {
+        let outcome = lab.look(&format!("{mode} -a btrfs.img --image-format raw"));
+        outcome.is(4, &[("sda", "errors-left")]);
+        let result = &outcome.layer("sda")["result"];
+        assert_eq!(result["exit_code"], 1);
+        assert!(
+            result["output"].as_str().unwrap().contains("nbytes wrong"),
+            "{outcome}"
+        );
+        assert!(
+            outcome.notes("sda").contains("--allow btrfs-repair"),
+            "{outcome}"
+        );
+    }
+    lab.repair("-y --allow btrfs-repair -a btrfs.img --image-format raw")
+        .is(1, &[("sda", "corrected")]);
+    lab.sh("btrfs check --readonly btrfs.img");
+}
+
+#[test]
+fn a_damaged_copy_is_an_error_though_btrfs_check_ends_with_0() {
+    let lab = Lab::new();
+    damaged(&lab, "copy");
+    lab.sh("btrfs check --readonly btrfs.img 2>&1 | grep 'checksum verify failed'");
+    let outcome = lab.look("-n -a btrfs.img --image-format raw");
+    outcome.is(4, &[("sda", "errors-left")]);
+    assert_eq!(outcome.layer("sda")["result"]["exit_code"], 0);
+    assert!(outcome.notes("sda").contains("btrfs scrub"), "{outcome}");
+}
+
+#[test]
+fn a_btrfs_that_cannot_be_opened_has_errors() {
+    let lab = Lab::new();
+    damaged(&lab, "root");
+    lab.sh("btrfs check --readonly btrfs.img && exit 1 || test $? = 1");
+    let outcome = lab.look("-n -a btrfs.img --image-format raw");
+    outcome.is(4, &[("sda", "errors-left")]);
+    assert!(outcome.notes("sda").contains("btrfs-rescue"), "{outcome}");
+}
+
+#[test]
+fn a_log_that_is_not_replayed_is_kept_and_told_of() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    made(&lab);
+    {
+        let Some(_mount) = Mount::new(&lab, "-t btrfs -o loop,commit=300 btrfs.img", "mnt") else {
+            return;
+        };
+        lab.sh(
+            "dd if=/dev/urandom of=mnt/synced bs=4k count=10 conv=fsync status=none\n\
+                cp --sparse=always btrfs.img log.img",
+        );
+    }
+    lab.sh("btrfs inspect-internal dump-super log.img | grep '^log_root[^_]*[1-9]'");
+    for mode in ["-n", "-p", "-y", "-y --allow btrfs-repair"] {
+        let outcome = lab.look(&format!("{mode} -a log.img --image-format raw"));
+        outcome.is(0, &[("sda", "clean")]);
+        assert_eq!(outcome.layer("sda")["record"]["dirty"], true);
+        assert!(outcome.notes("sda").contains("log"), "{outcome}");
+    }
+}
+
+#[test]
+fn one_of_several_devices_is_not_checked_alone() {
+    let lab = Lab::new();
+    lab.sh("truncate -s 128M a.img b.img; mkfs.btrfs -q -m raid1 -d raid1 a.img b.img");
+    for mode in ["-n", "-p", "-y --allow btrfs-repair"] {
+        lab.look(&format!("{mode} -a a.img -a b.img --image-format raw"))
+            .is(128, &[("sda", "not-checked"), ("sdb", "not-checked")])
+            .says("sdb", &["2 devices (2 found: sda, sdb)"]);
+        lab.look(&format!("{mode} -a b.img --image-format raw"))
+            .is(128, &[("sda", "not-checked")])
+            .says("sda", &["2 devices (1 found: sda)"]);
+    }
+}
+
+#[test]
+fn a_repair_of_btrfs_needs_y() {
+    let lab = Lab::new();
+    for mode in ["", "-n", "-p", "--list"] {
+        let outcome = lab.look(&format!("{mode} --allow btrfs-repair -a btrfs.img"));
+        assert_eq!(outcome.status, Some(16), "{outcome}");
+        assert!(outcome.stderr.contains("needs -y"), "{outcome}");
+    }
+}
