@@ -10,7 +10,7 @@ VIRT_FSCK := $(CARGO_TARGET_DIR)/release/virt-fsck
 # The distribution's own: what apt installs for Python is there.
 PYTHON := /usr/bin/python3
 
-.PHONY: all build demo test bench bench-host corpus corpus-xml corpus-e2fsprogs fmt lint clean help
+.PHONY: all build demo test bench bench-host corpus corpus-xml corpus-e2fsprogs fuzz fmt lint clean help
 
 all: build
 
@@ -52,6 +52,10 @@ corpus-e2fsprogs:
 	tests/corpus/fetch e2fsprogs $(CORPUS)
 	VIRT_FSCK_BINARY=$(VIRT_FSCK) VIRT_FSCK_CORPUS=$(CORPUS)/e2fsprogs \
 		cargo test --locked --test corpus_ext -- --ignored --nocapture
+
+fuzz: ## run every fuzzer: ten million executions or ten minutes each (EXECUTIONS, SECONDS_EACH)
+	tests/install-tools build run
+	fuzz/run
 
 fmt: ## format the source
 	cargo fmt
