@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
 use crate::engine::kernel::activation::Opened;
 use crate::engine::kernel::loops::LoopError;
 use crate::engine::kernel::mapping::MappingError;
@@ -154,6 +157,23 @@ impl ShownDisk {
     }
 }
 
+/// A read of so many bytes takes longer than to ask whether there is anything to read.
+const WORTH_ASKING: usize = 64 * 1024;
+
+impl ShownDisk {
+    /// Nothing was ever written there; `false` where that cannot be told.
+    fn is_hole(&self, at: Bytes, length: usize) -> bool {
+        let end = at.get().saturating_add(length as u64);
+        let size = self.offset.get().saturating_add(self.size.get());
+        match rustix::fs::seek(&self.file, SeekFrom::Data(at.get())) {
+            Ok(data) => data >= end && end <= size,
+            // No data up to the end.
+            Err(Errno::NXIO) => end <= size,
+            Err(_) => false,
+        }
+    }
+}
+
 impl ReadAt for ShownDisk {
     fn size(&self) -> Bytes {
         self.size
@@ -162,6 +182,10 @@ impl ReadAt for ShownDisk {
     fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
         let at = self.offset.checked_add(offset);
         let at = at.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if buffer.len() >= WORTH_ASKING && self.is_hole(at, buffer.len()) {
+            buffer.fill(0);
+            return Ok(());
+        }
         self.file.read_exact_at(buffer, at.get())
     }
 }

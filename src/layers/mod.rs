@@ -5,6 +5,7 @@
 //! size is bounded by a named constant.
 
 pub mod dormant;
+mod ends;
 pub mod extent;
 pub mod filesystem;
 pub mod luks;

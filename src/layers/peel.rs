@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::layers::dormant::{Activated, Activation, DormantGroup, DormantVolume, Peeled};
+use crate::layers::ends::Ends;
 use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::lvm::{
     self, AssembledGroup, AssembledVolume, FoundPhysicalVolume, NoLayout, VolumeGroupId,
@@ -226,7 +227,7 @@ impl Peeler<'_> {
             return;
         };
         let reader = LayerReader::new(self.images, &layer.extents);
-        let look = look(&reader, layer.place, layer.sector_size);
+        let look = look(&Ends::new(&reader), layer.place, layer.sector_size);
         match look {
             Look::Content(content) => self.set_content(index, content),
             Look::Table(table) => self.expand_table(index, table),

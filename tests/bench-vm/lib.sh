@@ -64,10 +64,12 @@ host_state() {
 
 # Which process has which block device open.
 open_devices() {
-    local process device
+    local process device name
     find /proc/[0-9]*/fd -mindepth 1 -maxdepth 1 -lname '/dev/*' -printf '%h %l\n' 2>/dev/null |
         while read -r process device; do
-            [[ ! -b $device ]] || echo "$device is open in $(<"${process%/fd}/comm")"
+            # It may have ended meanwhile.
+            { read -r name <"${process%/fd}/comm"; } 2>/dev/null || continue
+            [[ ! -b $device ]] || echo "$device is open in $name"
         done || :
 }
 
@@ -76,7 +78,7 @@ processes() {
     local process name
     for process in /proc/[0-9]*; do
         [[ -e $process/exe && ${process#/proc/} != "$BASHPID" && ${process#/proc/} != "$$" ]] || continue
-        name=$(<"$process/comm") 2>/dev/null || continue
+        { read -r name <"$process/comm"; } 2>/dev/null || continue
         [[ $name == "(udev-worker)" ]] || echo "${process#/proc/} $name"
     done
 }
