@@ -167,6 +167,35 @@ impl MappingName {
     }
 }
 
+/// An array of MD that is ours, as the kernel calls it; its node is `/dev/` with that name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ArrayName(String);
+
+/// What the kernel wants a named array's name to begin with (`add_named_array` in drivers/md/md.c).
+const ARRAY_PREFIX: &str = "md_virt-fsck-";
+
+/// The kernel takes names of fewer bytes than this (`DISK_NAME_LEN`).
+const ARRAY_NAME_LIMIT: usize = 32;
+
+impl ArrayName {
+    /// The array with this number in the run; `None` if the kernel would not take its name.
+    pub fn numbered(run: &RunId, number: usize) -> Option<Self> {
+        let name = format!("{ARRAY_PREFIX}{}-{number}", run.0);
+        (name.len() < ARRAY_NAME_LIMIT).then_some(Self(name))
+    }
+
+    /// Whether the kernel's name is that of an array of some run.
+    pub fn is_ours(name: &str) -> bool {
+        name.starts_with(ARRAY_PREFIX)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingRole {
@@ -247,6 +276,20 @@ mod tests {
         ] {
             assert_eq!(RunId::of_folder(Path::new(no_run)), None, "{no_run}");
         }
+    }
+
+    #[test]
+    fn arrays_are_known_by_their_run() {
+        let run = RunId::of_folder(Path::new("/run/virt-fsck/virt-fsck-a1B2c3")).unwrap();
+        let name = ArrayName::numbered(&run, 12).unwrap();
+        assert_eq!(name.as_str(), "md_virt-fsck-a1B2c3-12");
+        assert!(ArrayName::is_ours(name.as_str()));
+        for host in ["md0", "md127", "md_virt", "md_data"] {
+            assert!(!ArrayName::is_ours(host), "{host}");
+        }
+        let longest = ArrayName::numbered(&run, 99_999_999_999).unwrap();
+        assert_eq!(longest.as_str().len(), 31);
+        assert_eq!(ArrayName::numbered(&run, usize::MAX), None);
     }
 
     #[test]

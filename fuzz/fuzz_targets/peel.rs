@@ -3,14 +3,14 @@
 
 use libfuzzer_sys::fuzz_target;
 use virt_fsck::layers::dormant::Activated;
-use virt_fsck::layers::peel::peel;
+use virt_fsck::layers::peel::{WholeMirrors, peel};
 use virt_fsck::layers::read::{ReadAt, ReadImages};
 use virt_fsck::layers::tree::Layer;
 use virt_fsck_fuzz::Disks;
 
 fuzz_target!(|disks: Disks| {
     let open = disks.open();
-    let peeled = peel(&open, &disks, &Activated::default());
+    let peeled = peel(&open, &disks, &Activated::default(), WholeMirrors::default());
     assert_eq!(peeled.layers.len(), open.len());
     for layer in peeled.layers.iter().flat_map(Layer::walk) {
         for place in layer.extents.places() {

@@ -2,6 +2,7 @@
 
 use crate::check::checker::{self, Checker};
 use crate::check::outcome::Verdict;
+use crate::layers::dormant::Opener;
 use crate::layers::filesystem::{Elsewhere, Filesystem};
 use crate::layers::tree::{Content, Layer};
 
@@ -12,8 +13,10 @@ pub enum Need<'a> {
     Nothing,
     /// The answer is known.
     Answer(Verdict),
-    /// LVM must activate it before it can be said what is in it.
+    /// LVM or MD must open it before it can be said what is in it.
     Activation {
+        /// Which of the two.
+        by: Opener,
         /// What it is.
         reason: &'a str,
     },
@@ -64,7 +67,7 @@ pub fn need(layer: &Layer) -> Need<'_> {
             "{}: it is checked with the filesystem that it belongs to",
             kind.name()
         )),
-        Content::Dormant { reason, .. } => return Need::Activation { reason },
+        Content::Dormant { by, reason, .. } => return Need::Activation { by: *by, reason },
         Content::Pool { what, .. } => {
             Verdict::NothingToCheck(format!("{what}: it holds other volumes"))
         }
@@ -81,6 +84,11 @@ pub fn need(layer: &Layer) -> Need<'_> {
 /// The answer for what only the kernel engine can show, where that is not to be had.
 pub fn beyond_the_user_engine(layer: &Layer, no_kernel: &str) -> Verdict {
     Verdict::NotChecked(match &layer.content {
+        Content::Dormant {
+            by: Opener::Md,
+            reason,
+            ..
+        } => format!("{reason}: {no_kernel}"),
         Content::Dormant { reason, .. } => {
             format!("{reason}, which the user engine cannot open: {no_kernel}")
         }
@@ -94,7 +102,7 @@ pub fn beyond_the_user_engine(layer: &Layer, no_kernel: &str) -> Verdict {
     })
 }
 
-/// The answer for a volume that LVM has not activated: its own reason, if there is one.
+/// The answer for what LVM or MD has not opened: its own reason, if there is one.
 pub fn not_activated(layer: &Layer, otherwise: &str) -> Verdict {
     Verdict::NotChecked(match &layer.content {
         Content::Dormant { reason, cause, .. } => {

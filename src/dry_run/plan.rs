@@ -79,9 +79,11 @@ impl<'a> Plan<'a> {
         match layer::need(layer) {
             Need::Nothing => {}
             Need::Answer(verdict) => self.explain(layer, &verdict),
-            Need::Activation { reason } => self.lines.push(format!(
-                "# {}: {reason}, which LVM activates when the kernel engine has opened its disks",
-                layer.path
+            Need::Activation { by, reason } => self.lines.push(format!(
+                "# {}: {reason}, which {} {} when the kernel engine has opened its disks",
+                layer.path,
+                by.name(),
+                by.opens()
             )),
             Need::Check {
                 checker,

@@ -9,6 +9,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::engine::kernel::activation::Opened;
+use crate::engine::kernel::arrays::ArrayError;
 use crate::engine::kernel::loops::LoopError;
 use crate::engine::kernel::mapping::MappingError;
 use crate::engine::kernel::module::ModuleError;
@@ -22,7 +23,7 @@ use crate::engine::user::daemon::{DaemonError, Export};
 use crate::engine::user::nodes::Access;
 use crate::guard::host::HostClaim;
 use crate::guard::image_lock::LockError;
-use crate::layers::dormant::DormantGroup;
+use crate::layers::dormant::{DormantArray, DormantGroup};
 use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::read::{ReadAt, ReadImages};
 use crate::layers::tree::LayerPath;
@@ -86,6 +87,9 @@ pub enum SessionError {
     /// A guest's volumes that LVM must activate.
     #[error(transparent)]
     Volumes(#[from] VolumesError),
+    /// A guest's array that MD must start.
+    #[error(transparent)]
+    Array(#[from] ArrayError),
     /// A layer lies on a disk that was not opened.
     #[error("disk number {0} is not open")]
     NoDisk(usize),
@@ -331,6 +335,21 @@ impl Session {
         match self {
             Self::User(_) => Ok(Vec::new()),
             Self::Kernel(session) => session.activate(ledger, group).await,
+        }
+    }
+
+    /// Lets MD start an array; the user engine cannot.
+    ///
+    /// # Errors
+    /// When what is half done cannot be taken back.
+    pub async fn start_array(
+        &mut self,
+        ledger: &mut Ledger,
+        array: &DormantArray,
+    ) -> Result<Option<Opened>, SessionError> {
+        match self {
+            Self::User(_) => Ok(None),
+            Self::Kernel(session) => session.start_array(ledger, array).await.map(Some),
         }
     }
 

@@ -5,7 +5,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::layers::dormant::{Activated, Activation, DormantGroup, DormantVolume, Peeled};
+use crate::layers::dormant::{
+    Activated, Activation, DormantArray, DormantGroup, DormantId, DormantVolume, Opener, Peeled,
+};
 use crate::layers::ends::Ends;
 use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::lvm::{
@@ -19,10 +21,10 @@ use crate::units::{Bytes, SectorSize};
 
 mod arrays;
 mod look;
-mod mirrors;
+mod no_writes;
 
 use look::{Look, look};
-use mirrors::Mirrors;
+use no_writes::NoWrites;
 
 /// The deepest a layer may lie. A full-disk install needs five: disk, partition, LUKS, LVM, volume.
 const DEEPEST: usize = 16;
@@ -43,13 +45,30 @@ pub struct OpenDisk {
     pub sector_size: SectorSize,
 }
 
-/// The layers of all disks: one tree a disk, in the order given. `activated` are volumes that LVM
-/// has activated, or has not, since an earlier look found them dormant.
-pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages, activated: &Activated) -> Peeled {
+/// Who lays out a mirror of MD that is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WholeMirrors {
+    /// We do, and nothing may be written to it.
+    #[default]
+    ToBeRead,
+    /// MD starts it, so that it may be written to.
+    ToBeStarted,
+}
+
+/// The layers of all disks: one tree a disk, in the order given. `activated` are volumes and arrays
+/// that LVM or MD has opened, or has not, since an earlier look found them dormant.
+pub fn peel(
+    disks: &[OpenDisk],
+    images: &dyn ReadImages,
+    activated: &Activated,
+    whole_mirrors: WholeMirrors,
+) -> Peeled {
     let mut peeler = Peeler {
         images,
         activated,
-        dormant: Vec::new(),
+        whole_mirrors,
+        groups: Vec::new(),
+        dormant_arrays: Vec::new(),
         found: Vec::new(),
         queue: VecDeque::new(),
         volumes: Vec::new(),
@@ -61,7 +80,7 @@ pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages, activated: &Activated) 
         member_layers: Vec::new(),
         arrays: HashSet::new(),
         placed: HashSet::new(),
-        mirrors: Mirrors::default(),
+        no_writes: NoWrites::default(),
     };
     let roots: Vec<usize> = disks
         .iter()
@@ -83,7 +102,8 @@ pub fn peel(disks: &[OpenDisk], images: &dyn ReadImages, activated: &Activated) 
     peeler.peel_all();
     Peeled {
         layers: roots.into_iter().map(|root| peeler.tree(root)).collect(),
-        dormant: peeler.dormant,
+        groups: peeler.groups,
+        arrays: peeler.dormant_arrays,
     }
 }
 
@@ -111,7 +131,9 @@ struct Found {
 struct Peeler<'a> {
     images: &'a dyn ReadImages,
     activated: &'a Activated,
-    dormant: Vec<DormantGroup>,
+    whole_mirrors: WholeMirrors,
+    groups: Vec<DormantGroup>,
+    dormant_arrays: Vec<DormantArray>,
     found: Vec<Found>,
     queue: VecDeque<usize>,
     volumes: Vec<FoundPhysicalVolume>,
@@ -130,8 +152,9 @@ struct Peeler<'a> {
     /// Which arrays were put together, and which of `members` had their place in one.
     arrays: HashSet<ArrayId>,
     placed: HashSet<usize>,
-    /// Where the members of mirrors lie: a repair would write to them without MD's knowledge.
-    mirrors: Mirrors,
+    /// Where the members of mirrors lie, which a repair would write to without MD's knowledge; and
+    /// the arrays that are not sound.
+    no_writes: NoWrites,
 }
 
 impl Peeler<'_> {
@@ -383,7 +406,7 @@ impl Peeler<'_> {
         let extents = self.member_extents(group);
         let mirror = extents
             .iter()
-            .find_map(|extents| self.mirrors.over(extents));
+            .find_map(|extents| self.no_writes.over(extents));
         let mirror = mirror.cloned();
         for volume in &group.logical_volumes {
             let holder = volume
@@ -426,7 +449,7 @@ impl Peeler<'_> {
             }
         }
         if !dormant.is_empty() {
-            self.dormant.push(DormantGroup {
+            self.groups.push(DormantGroup {
                 uuid: group.uuid,
                 name: group.name.clone(),
                 members: extents,
@@ -445,7 +468,7 @@ impl Peeler<'_> {
 
     fn is_dormant(&self, volume: &AssembledVolume) -> bool {
         matches!(volume.layout, Err(NoLayout::ForLvm(_)))
-            && !self.activated.contains_key(&volume.uuid)
+            && !self.activated.contains_key(&DormantId::Volume(volume.uuid))
     }
 
     /// Where a volume's bytes lie, what it is as far as that is known, and whether it can be looked
@@ -456,7 +479,8 @@ impl Peeler<'_> {
             let content = opaque("logical volume", uuid.clone(), reason);
             (ExtentMap::default(), content, false)
         };
-        match (&volume.layout, self.activated.get(&volume.uuid)) {
+        let activation = self.activated.get(&DormantId::Volume(volume.uuid));
+        match (&volume.layout, activation) {
             (Ok(extents), _) => (extents.clone(), Content::Unknown, true),
             (Err(NoLayout::ForLvm(_)), Some(Activation::Active { image, size })) => {
                 (ExtentMap::whole(*image, *size), Content::Unknown, true)
@@ -471,6 +495,7 @@ impl Peeler<'_> {
             }
             (Err(NoLayout::ForLvm(reason)), activation) => {
                 let content = Content::Dormant {
+                    by: Opener::Lvm,
                     uuid: volume.uuid.to_string(),
                     reason: reason.clone(),
                     cause: match activation {
@@ -504,7 +529,7 @@ impl Peeler<'_> {
             read_only: layer
                 .read_only
                 .as_ref()
-                .or_else(|| self.mirrors.over(&layer.extents))
+                .or_else(|| self.no_writes.over(&layer.extents))
                 .cloned(),
             content: layer.content.clone(),
             notes: layer.notes.clone(),

@@ -1,7 +1,9 @@
 //! The tree of layers of a domain: disks, partitions, volume groups, filesystems.
 
+use crate::layers::dormant::Opener;
 use crate::layers::extent::ExtentMap;
 use crate::layers::filesystem::{Filesystem, JournalKind};
+use crate::layers::md::Unsound;
 use crate::units::{Bytes, SectorSize};
 
 /// A layer's place, as people read it: `vda/p2/lvg1/lvroot`.
@@ -90,6 +92,17 @@ pub enum ReadOnly {
     Mirror {
         /// What the array is called below `/dev`.
         array: String,
+        /// MD itself can start it, and then it may be written to.
+        may_be_started: bool,
+    },
+    /// It lies on an array of MD that lacks something.
+    Array {
+        /// The array's level: "RAID 5".
+        level: String,
+        /// What it is called below `/dev`.
+        array: String,
+        /// What it lacks.
+        unsound: Unsound,
     },
 }
 
@@ -100,11 +113,26 @@ impl std::fmt::Display for ReadOnly {
             Self::ForTheGuest => {
                 f.write_str("it is read-only for the guest, so it was only checked")
             }
-            Self::Mirror { array } => write!(
+            Self::Mirror {
+                array,
+                may_be_started,
+            } => write!(
                 f,
                 "it lies on the RAID 1 {array}, so it was only checked: a repair that is cut short \
-                 would leave the members different, and the guest would not know; repair it in the \
-                 guest"
+                 would leave the members different, and the guest would not know; {}",
+                match may_be_started {
+                    true => "--engine kernel, as root, lets MD do it",
+                    false => "repair it in the guest",
+                }
+            ),
+            Self::Array {
+                level,
+                array,
+                unsound,
+            } => write!(
+                f,
+                "it lies on the {level} {array}, which {unsound}, so it was only checked; repair it \
+                 in the guest when the array is whole again"
             ),
         }
     }
@@ -180,13 +208,15 @@ pub enum Content {
         /// Why it cannot be looked into.
         reason: String,
     },
-    /// A logical volume that only LVM itself can lay out: the kernel engine lets it.
+    /// A logical volume or array that only LVM or MD itself can lay out: the kernel engine lets them.
     Dormant {
+        /// Which of the two.
+        by: Opener,
         /// Its UUID.
         uuid: String,
-        /// What it is: "thin volume".
+        /// What it is: "thin volume", or why we cannot.
         reason: String,
-        /// Why LVM did not activate it; `None` if it was not asked.
+        /// Why it was not opened; `None` if nobody was asked to.
         cause: Option<String>,
         /// Its length.
         size: Bytes,

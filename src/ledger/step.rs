@@ -9,7 +9,7 @@ use crate::engine::kernel::loops::LoopDevice;
 use crate::engine::kernel::nbd::Nbd;
 use crate::engine::kernel::volumes::GuestGroup;
 use crate::engine::user::composed::Served;
-use crate::names::MappingName;
+use crate::names::{ArrayName, MappingName};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,11 @@ pub enum Step {
     GuestGroup {
         /// Which, and through which devices.
         group: GuestGroup,
+    },
+    /// MD was let at an array of a guest.
+    GuestArray {
+        /// What it is called here.
+        name: ArrayName,
     },
     /// A layer was served by us as a file of its own. A plain user's mount outlives us.
     Served {

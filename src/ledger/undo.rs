@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::engine::kernel::mapping::{self, MappingError};
-use crate::engine::kernel::{module, nbd, volumes};
+use crate::engine::kernel::{arrays, module, nbd, volumes};
 use crate::engine::user::composed::{ServeError, served};
 use crate::ledger::step::{Handle, Step};
 use crate::reach::host::{self, HostError};
@@ -34,6 +34,9 @@ pub enum UndoError {
     /// A guest's volumes.
     #[error(transparent)]
     Volumes(#[from] volumes::VolumesError),
+    /// A guest's array.
+    #[error(transparent)]
+    Array(#[from] arrays::ArrayError),
     /// A file or folder.
     #[error("{path} cannot be removed")]
     File {
@@ -70,6 +73,7 @@ pub async fn undo(step: &Step, handle: Option<Handle>) -> Result<(), UndoError> 
             Ok(host::deactivate_volume(group, volume).await?)
         }
         (Step::Mount { device, target }, None) => Ok(host::unmount(device, target).await?),
+        (Step::GuestArray { name }, None) => Ok(arrays::stop(name).await?),
         (Step::GuestGroup { group }, None) => Ok(group.deactivate().await?),
         (Step::Loop { .. } | Step::StorageDaemon | Step::Check { .. }, None) => Ok(()),
     }

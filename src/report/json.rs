@@ -353,9 +353,9 @@ impl<'a> LayerNode<'a> {
                 self.content_type = "journal";
                 self.kind = Some(kind.name());
             }
-            Content::Dormant { .. } => {
+            Content::Dormant { by, .. } => {
                 self.content_type = "opaque";
-                self.kind = Some("logical volume");
+                self.kind = Some(by.what());
             }
             Content::Pool { what, .. } => {
                 self.content_type = "pool";

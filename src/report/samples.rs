@@ -124,6 +124,7 @@ pub fn domain(name: &str, disks: Vec<DiskReport>, results: Results) -> DomainRep
         origin: "qemu:///system".to_owned(),
         verdict: None,
         disks,
+        opened: Vec::new(),
         results,
         notes: vec![],
         plan: vec![],

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::check::outcome::Verdict;
+use crate::layers::dormant::Opener;
 use crate::layers::extent::{Extent, ExtentMap, ImageIndex, Piece};
 use crate::layers::tree::{Content, Layer, LayerPath};
 use crate::report::model::{DiskReport, DomainReport};
@@ -65,7 +66,7 @@ pub(super) fn kind(layer: &Layer) -> String {
         },
         (Content::Opaque { what, .. } | Content::Pool { what, .. }, _) => what.clone(),
         (Content::Journal { kind, .. }, _) => kind.name().to_owned(),
-        (Content::Dormant { .. }, _) => "logical volume".to_owned(),
+        (Content::Dormant { by, .. }, _) => by.what().to_owned(),
         (Content::Blank, None) => "blank".to_owned(),
         (Content::Unknown, None) => "unknown data".to_owned(),
         (Content::Unreadable { .. }, _) => "unreadable".to_owned(),
@@ -170,12 +171,20 @@ pub(super) fn headline(report: &DomainReport) -> Line {
 }
 
 /// The target of the image with this number; images are counted as the report's disks are, and
-/// after them come the volumes that LVM itself has activated.
+/// after them come the volumes and arrays that LVM and MD themselves have opened.
 pub(super) fn image(report: &DomainReport, image: ImageIndex) -> String {
-    report.disks.get(image.0).map_or_else(
-        || "a volume activated by LVM".to_owned(),
-        |disk| disk.target.clone(),
-    )
+    let opened = || match opener(report, image) {
+        Some(Opener::Md) => "an array started by MD",
+        Some(Opener::Lvm) | None => "a volume activated by LVM",
+    };
+    let disk = report.disks.get(image.0);
+    disk.map_or_else(|| opened().to_owned(), |disk| disk.target.clone())
+}
+
+/// Who has opened the image with this number; `None` for a disk.
+fn opener(report: &DomainReport, image: ImageIndex) -> Option<Opener> {
+    let number = image.0.checked_sub(report.disks.len())?;
+    report.opened.get(number).copied()
 }
 
 /// Where a layer begins, for a column of `disk`: the words of `offset` if it is one piece, with the
@@ -191,7 +200,9 @@ pub(super) fn position(
         return String::new();
     }
     match (extents.single(), extents.pieces()) {
-        (Some(extent), _) if extent.image.0 >= report.disks.len() => "through LVM".to_owned(),
+        (Some(extent), _) if let Some(by) = opener(report, extent.image) => {
+            format!("through {}", by.name())
+        }
         (Some(extent), _) => {
             let target = image(report, extent.image);
             if target == disk.target {

@@ -5,6 +5,7 @@ use crate::check::companion::journal_of;
 use crate::check::layer::{self, Need};
 use crate::check::outcome::{Event, LayerResult, Verdict};
 use crate::check::run::check;
+use crate::engine::choice::{self, EngineChoice};
 use crate::engine::session::{Session, SessionError, Shown, Writes, overlay_is_full};
 use crate::layers::filesystem::Filesystem;
 use crate::layers::tree::{Layer, ReadOnly};
@@ -47,6 +48,10 @@ pub async fn check_all<'l>(
             Need::Nothing => continue,
             Need::Answer(verdict) => LayerResult::without_checker(verdict),
             Need::Activation { .. } => {
+                left.push(layer);
+                continue;
+            }
+            Need::Check { .. } if is_better_started(run, session, reached, layer, mode) => {
                 left.push(layer);
                 continue;
             }
@@ -104,6 +109,29 @@ fn only_checked(
     };
     let of_disks = only_looked_at(layer, reached).map(str::to_owned);
     of_disks.or_else(of_layer)
+}
+
+/// Whether a repair must wait for the kernel engine, which lets MD start the mirror under it.
+fn is_better_started(
+    run: &Run<'_>,
+    session: &Session,
+    reached: &[Reached<'_>],
+    layer: &Layer,
+    mode: Mode,
+) -> bool {
+    let may_be_started = matches!(
+        layer.read_only,
+        Some(ReadOnly::Mirror {
+            may_be_started: true,
+            ..
+        })
+    );
+    may_be_started
+        && mode.writes()
+        && matches!(session, Session::User(_))
+        && run.options.engine == EngineChoice::Auto
+        && only_looked_at(layer, reached).is_none()
+        && choice::no_kernel_engine().is_none()
 }
 
 /// QEMU lets one export write to a disk, not two to parts of the same.

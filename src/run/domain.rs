@@ -26,6 +26,7 @@ pub fn not_looked_at(domain: &str, origin: &str, verdict: Verdict) -> DomainRepo
         origin: origin.to_owned(),
         verdict: Some(verdict),
         disks: Vec::new(),
+        opened: Vec::new(),
         results: Default::default(),
         notes: Vec::new(),
         plan: Vec::new(),
@@ -170,7 +171,7 @@ impl Visit<'_, '_> {
                 self.answer_the_rest(before, |layer| layer::beyond_the_user_engine(layer, reason));
                 return Ok(None);
             }
-            _ => looked.tell(&mut self.report.disks),
+            _ => looked.tell(self.report),
         }
         self.complain_of_unknown_names(&looked)?;
         ask_again(&self.reached, self.origin).await?;

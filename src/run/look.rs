@@ -3,12 +3,12 @@
 use crate::check::outcome::Verdict;
 use crate::engine::session::{DiskToOpen, Session, SessionError, ShownDisk, ShownDisks};
 use crate::engine::user::nodes::Access;
-use crate::layers::dormant::{Activated, Activation, Peeled};
+use crate::layers::dormant::{Activated, Activation, Opener, Peeled};
 use crate::layers::extent::ImageIndex;
-use crate::layers::peel::{self, OpenDisk};
+use crate::layers::peel::{self, OpenDisk, WholeMirrors};
 use crate::layers::tree::Layer;
 use crate::ledger::Ledger;
-use crate::report::model::{DiskContent, DiskReport};
+use crate::report::model::{DiskContent, DomainReport};
 use crate::run::options::{Action, Run, failed};
 use crate::run::reached::Reached;
 use crate::units::Bytes;
@@ -20,15 +20,18 @@ pub struct Looked {
     pub layers: Vec<Layer>,
     /// For each disk of the domain, its size if it was opened, and what it is.
     pub disks: Vec<(Option<Bytes>, DiskContent)>,
+    /// Who has opened the images that come after those of the disks.
+    pub opened: Vec<Opener>,
 }
 
 impl Looked {
     /// Puts it into the report.
-    pub fn tell(&self, reports: &mut [DiskReport]) {
-        for ((size, content), report) in self.disks.iter().zip(reports) {
-            report.size = *size;
-            report.content = content.clone();
+    pub fn tell(&self, report: &mut DomainReport) {
+        for ((size, content), disk) in self.disks.iter().zip(&mut report.disks) {
+            disk.size = *size;
+            disk.content = content.clone();
         }
+        report.opened.clone_from(&self.opened);
     }
 
     /// Whether every disk could be opened that `before` could open.
@@ -76,8 +79,12 @@ pub async fn look(
         looked.disks.push((size, content));
         shown.push(opened.ok());
     }
-    let peeled = peel_all(run.ledger, session, &open, &mut shown).await;
-    looked.layers = peeled.map_err(|error| failed(&error))?;
+    let mirrors = match session {
+        Session::Kernel(_) if run.options.action.writes() => WholeMirrors::ToBeStarted,
+        _ => WholeMirrors::ToBeRead,
+    };
+    let peeled = peel_all(run.ledger, session, &open, &mut shown, mirrors).await;
+    (looked.layers, looked.opened) = peeled.map_err(|error| failed(&error))?;
     for (disk, layer) in open.iter().zip(&looked.layers) {
         if let Some((_, content)) = looked.disks.get_mut(disk.image.0) {
             *content = DiskContent::Opened(layer.clone());
@@ -87,27 +94,40 @@ pub async fn look(
     Ok(looked)
 }
 
-/// Peels, and lets LVM activate what only it can, until nothing new comes to light.
+/// Peels, and lets LVM and MD open what only they can, until nothing new comes to light. Their images
+/// are numbered in the order in which they are opened.
 async fn peel_all(
     ledger: &mut Ledger,
     session: &mut Session,
     open: &[OpenDisk],
     shown: &mut ShownDisks,
-) -> Result<Vec<Layer>, SessionError> {
+    mirrors: WholeMirrors,
+) -> Result<(Vec<Layer>, Vec<Opener>), SessionError> {
+    let mut openers = Vec::new();
     let mut activated = Activated::default();
     loop {
-        let Peeled { layers, dormant } = peel::peel(open, shown, &activated);
+        let Peeled {
+            layers,
+            groups,
+            arrays,
+        } = peel::peel(open, shown, &activated, mirrors);
         let known = activated.len();
-        for group in &dormant {
-            for (uuid, activation, disk) in session.activate(ledger, group).await? {
-                if let (Activation::Active { image, .. }, Some(disk)) = (&activation, disk) {
-                    shown.put(*image, disk);
-                }
-                activated.insert(uuid, activation);
+        let mut opened = Vec::new();
+        for group in &groups {
+            opened.extend(session.activate(ledger, group).await?);
+        }
+        for array in &arrays {
+            opened.extend(session.start_array(ledger, array).await?);
+        }
+        for (id, activation, disk) in opened {
+            if let (Activation::Active { image, .. }, Some(disk)) = (&activation, disk) {
+                shown.put(*image, disk);
+                openers.push(id.opener());
             }
+            activated.insert(id, activation);
         }
         if activated.len() == known {
-            return Ok(layers);
+            return Ok((layers, openers));
         }
     }
 }

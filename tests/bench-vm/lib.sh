@@ -50,6 +50,7 @@ host_state() {
     echo "$(</proc/1/mountinfo)" >"$to/mounts"
     echo "$(</proc/swaps)" >"$to/swaps"
     grep -s -v -e '^Personalities' -e '^unused' /proc/mdstat >"$to/md" || :
+    cat /run/mdadm/map >"$to/md-map" 2>/dev/null || :
     # Not what only counts or dates what has happened to a device: the time of its first event (I), how often it got
     # another disk. An empty property is as good as none.
     grep -H -s -v -e '^I:' -e '=$' -e by-diskseq /run/udev/data/b* | sort >"$to/udev-database" || :

@@ -2,6 +2,7 @@
 //! plain file can show. It needs root, and takes everything back.
 
 pub mod activation;
+pub mod arrays;
 pub mod control;
 pub mod loops;
 pub mod mapping;

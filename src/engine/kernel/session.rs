@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::domain::model::{Format, Slice};
+use crate::engine::kernel::arrays::Started;
 use crate::engine::kernel::loops::LoopDevice;
 use crate::engine::kernel::nbd::{self, Nbd};
 use crate::engine::kernel::table::{self, DeviceNumber};
@@ -125,12 +126,38 @@ impl Session {
         encrypted: bool,
     ) -> Result<(ImageIndex, ShownDisk), SessionError> {
         let number = DeviceNumber::of(&path).map_err(SessionError::file(&path))?;
-        let size = device_size(&path)?;
         let file = File::open(&path).map_err(SessionError::file(&path))?;
+        self.add_opened(Under::Device { path, number }, file, access, encrypted)
+    }
+
+    /// The same for an array that MD has started.
+    ///
+    /// # Errors
+    /// When its length cannot be had.
+    pub(super) fn add_array(
+        &mut self,
+        array: Started,
+        access: Access,
+        encrypted: bool,
+    ) -> Result<(ImageIndex, ShownDisk), SessionError> {
+        let Started { node, number, file } = array;
+        let under = Under::Device { path: node, number };
+        self.add_opened(under, file, access, encrypted)
+    }
+
+    fn add_opened(
+        &mut self,
+        under: Under,
+        file: File,
+        access: Access,
+        encrypted: bool,
+    ) -> Result<(ImageIndex, ShownDisk), SessionError> {
+        let (Under::Device { path, .. } | Under::File { path, .. }) = &under;
+        let size = end_of(&file).map_err(SessionError::file(path))?;
         let shown = ShownDisk::new(file, Bytes::ZERO, size);
         let image = ImageIndex(self.disks.len());
         self.disks.push(Some(Disk {
-            under: Under::Device { path, number },
+            under,
             access,
             size,
             encrypted,
@@ -195,7 +222,7 @@ impl Session {
         snapshot::over(ledger, origin, extents.size(), &self.state_base, encrypted).await
     }
 
-    async fn device_for(
+    pub(super) async fn device_for(
         &self,
         ledger: &mut Ledger,
         extents: &ExtentMap,
@@ -396,9 +423,13 @@ pub(super) fn mapped(
 
 /// A device's length.
 pub(super) fn device_size(path: &Path) -> Result<Bytes, SessionError> {
+    let end = File::open(path).and_then(|device| end_of(&device));
+    end.map_err(SessionError::file(path))
+}
+
+fn end_of(mut device: &File) -> io::Result<Bytes> {
     use std::io::Seek;
-    let end = File::open(path).and_then(|mut device| device.seek(io::SeekFrom::End(0)));
-    Ok(Bytes::new(end.map_err(SessionError::file(path))?))
+    device.seek(io::SeekFrom::End(0)).map(Bytes::new)
 }
 
 /// The folder of an overlay, and the file in it that a snapshot is kept in; both in the ledger.

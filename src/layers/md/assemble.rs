@@ -1,5 +1,6 @@
 //! Arrays out of the members found anywhere in a domain.
 
+use super::by_md::{self, ForMd};
 use super::placement;
 use super::standing::Standing;
 use super::superblock::{ArrayId, Level, Obstacle, Superblock};
@@ -38,6 +39,9 @@ pub struct AssembledArray {
     pub first: usize,
     /// Where its bytes lie; else why that cannot be said.
     pub layout: Result<ExtentMap, String>,
+    /// How MD itself would start it, where it can and that is of use: where there is no layout, and
+    /// for mirrors, which nobody else may write to.
+    pub by_md: Option<ForMd>,
     /// Its members hold the same bytes, or did: a write that reaches only some of them, or that MD
     /// knows nothing of, makes them differ.
     pub is_mirror: bool,
@@ -82,7 +86,20 @@ fn assemble_one(found: &[FoundMember], id: ArrayId, members: Vec<usize>) -> Opti
         .copied()?;
     let missing = missing(&standing);
     let mut notes = standing.notes.clone();
-    let layout = layout(&standing, &missing, &mut notes);
+    let (layout, by_md) = match by_md::plan(&standing, &members, found) {
+        Some(Ok(plan)) if superblock.level == Level::RAID1 => {
+            (layout(&standing, &missing, &mut notes), Some(plan))
+        }
+        Some(Ok(plan)) => {
+            notes.extend(plan.notes.iter().cloned());
+            (
+                Err("only MD itself can put it together".to_owned()),
+                Some(plan),
+            )
+        }
+        Some(Err(reason)) if superblock.level != Level::RAID1 => (Err(reason), None),
+        Some(Err(_)) | None => (layout(&standing, &missing, &mut notes), None),
+    };
     Some(AssembledArray {
         id,
         name: superblock.array_name(),
@@ -90,6 +107,7 @@ fn assemble_one(found: &[FoundMember], id: ArrayId, members: Vec<usize>) -> Opti
         sector_size: superblock.logical_block,
         first,
         layout: layout.map_err(|reason| format!("{}: {reason}", superblock.level)),
+        by_md,
         is_mirror: superblock.level == Level::RAID1 && superblock.devices > 1,
         complete: missing.is_empty() && standing.contradiction.is_none(),
         notes,
@@ -114,19 +132,7 @@ fn layout(
     if let Some(contradiction) = &standing.contradiction {
         return Err(contradiction.clone());
     }
-    let of = superblock.devices;
-    let lacking = (!missing.is_empty()).then(|| {
-        let numbers: Vec<String> = missing.iter().take(NAMED).map(u32::to_string).collect();
-        let more = missing.len().saturating_sub(NAMED);
-        let more = match more {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        format!(
-            "of its {of} devices, counted from 0, these are missing: {}{more}",
-            numbers.join(", ")
-        )
-    });
+    let lacking = lacking(superblock.devices, missing);
     let found: Vec<&FoundMember> = standing.active.iter().map(|(_, one)| *one).collect();
     if let Some((member, obstacle)) = obstacle(&found) {
         return Err(match obstacle {
@@ -156,6 +162,21 @@ fn layout(
         }
         _ => Err("only MD itself can put it together".to_owned()),
     }
+}
+
+/// Which of its devices are missing, in words; `None` if none is.
+pub(super) fn lacking(of: u32, missing: &[u32]) -> Option<String> {
+    let numbers: Vec<String> = missing.iter().take(NAMED).map(u32::to_string).collect();
+    let more = match missing.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!missing.is_empty()).then(|| {
+        format!(
+            "of its {of} devices, counted from 0, these are missing: {}{more}",
+            numbers.join(", ")
+        )
+    })
 }
 
 /// The first thing that stands in the way, and of which member.

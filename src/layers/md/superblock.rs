@@ -84,6 +84,14 @@ impl Level {
     pub const RAID0: Self = Self(0);
     /// On each of the members.
     pub const RAID1: Self = Self(1);
+    /// Striped, with parity on a member of its own.
+    pub const RAID4: Self = Self(4);
+    /// Striped, with parity on all members in turn.
+    pub const RAID5: Self = Self(5);
+    /// The same with two parities.
+    pub const RAID6: Self = Self(6);
+    /// Striped, with several copies of each chunk.
+    pub const RAID10: Self = Self(10);
 }
 
 /// As people say it: `RAID 5`, `linear RAID`.

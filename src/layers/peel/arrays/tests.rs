@@ -1,8 +1,8 @@
-use crate::layers::dormant::Activated;
+use crate::layers::dormant::{Activated, Activation, DormantArray, DormantId, Opener, Peeled};
 use crate::layers::extent::ImageIndex;
 use crate::layers::md::writer::{Images, MemberImage};
-use crate::layers::md::{Level, Role, Version};
-use crate::layers::peel::{OpenDisk, peel};
+use crate::layers::md::{Level, Role, Unsound, Version};
+use crate::layers::peel::{OpenDisk, WholeMirrors, peel};
 use crate::layers::tree::{Content, Layer, ReadOnly};
 use crate::units::SectorSize;
 
@@ -11,8 +11,15 @@ const XFS: &[u8] = b"XFSB";
 
 /// The layers of these disks, each as its path and what it is.
 fn peeled(disks: Vec<Vec<u8>>) -> Vec<Layer> {
+    peeled_with(disks, &Activated::default(), WholeMirrors::ToBeRead).layers
+}
+
+/// The disks are those that have a name; what comes after them is what MD has started.
+fn peeled_with(disks: Vec<Vec<u8>>, activated: &Activated, whole_mirrors: WholeMirrors) -> Peeled {
+    let of_guest = disks.len() - activated.len();
     let open: Vec<OpenDisk> = disks
         .iter()
+        .take(of_guest)
         .zip(["vda", "vdb", "vdc", "vdd"])
         .enumerate()
         .map(|(image, (bytes, target))| OpenDisk {
@@ -22,7 +29,7 @@ fn peeled(disks: Vec<Vec<u8>>) -> Vec<Layer> {
             sector_size: SectorSize::S512,
         })
         .collect();
-    peel(&open, &Images(disks), &Activated::default()).layers
+    peel(&open, &Images(disks), activated, whole_mirrors)
 }
 
 fn all(layers: &[Layer]) -> Vec<(&str, String)> {
@@ -78,6 +85,7 @@ fn a_mirror_is_one_layer_that_is_only_checked() {
         let layers = shows(disks, &expected);
         let read_only = ReadOnly::Mirror {
             array: name.to_owned(),
+            may_be_started: true,
         };
         assert_eq!(layers[0].children[0].read_only, Some(read_only));
     }
@@ -165,7 +173,8 @@ fn what_cannot_be_put_together_is_named() {
             ("vda", "RAID 5 of md/data"),
             (
                 "vda/md/data",
-                "RAID array: RAID 5: only MD itself can put it together",
+                "RAID array: RAID 5: of its 3 devices, counted from 0, these are missing: 1, 2; MD \
+                 cannot do without",
             ),
             (
                 "vdb",
@@ -193,4 +202,128 @@ fn strays_are_not_believed() {
             ),
         ],
     );
+}
+
+fn members(level: i32, count: u32) -> Vec<MemberImage> {
+    (0..count)
+        .map(|number| MemberImage::new(Version::V1_2, level, number, 4))
+        .collect()
+}
+
+fn built(members: &[MemberImage]) -> Vec<Vec<u8>> {
+    members.iter().map(MemberImage::build).collect()
+}
+
+fn is_unsound(layer: &Layer, wanted: Unsound) -> bool {
+    matches!(layer.read_only, Some(ReadOnly::Array { unsound, .. }) if unsound == wanted)
+}
+
+/// What MD has started is an image of its own; without it the array is closed, and its reason told.
+#[test]
+fn what_md_starts_is_peeled_further() {
+    for (level, count, read_only) in [(5, 4, false), (6, 4, false), (10, 4, false), (5, 3, true)] {
+        let members = members(level, count);
+        let mut disks = built(&members);
+        let closed = peeled_with(disks.clone(), &Activated::default(), WholeMirrors::ToBeRead);
+        let [
+            DormantArray {
+                id,
+                members: given,
+                version,
+                read_only: told,
+                ..
+            },
+        ] = &*closed.arrays
+        else {
+            panic!("{:?}", closed.arrays);
+        };
+        assert_eq!((given.len(), *version), (count as usize, Version::V1_2));
+        assert_eq!(*told, read_only, "{level} {count}");
+        let array = &closed.layers[0].children[0];
+        assert!(matches!(
+            &array.content,
+            Content::Dormant {
+                by: Opener::Md,
+                cause: None,
+                ..
+            }
+        ));
+
+        let size = array.size();
+        let image = ImageIndex(disks.len());
+        disks.push(with(vec![0; usize::try_from(size.get()).unwrap()], 0, XFS));
+        let activated =
+            Activated::from([(DormantId::Array(*id), Activation::Active { image, size })]);
+        let open = peeled_with(disks.clone(), &activated, WholeMirrors::ToBeRead);
+        assert!(open.arrays.is_empty());
+        let array = &open.layers[0].children[0];
+        assert!(matches!(array.content, Content::Filesystem(_)), "{array:?}");
+        assert_eq!(array.extents.single().unwrap().image, image);
+        assert_eq!(array.read_only.is_some(), read_only);
+        assert_eq!(is_unsound(array, Unsound::Degraded), read_only);
+    }
+}
+
+#[test]
+fn what_md_does_not_start_is_not_asked_for_again() {
+    let disks = built(&members(5, 4));
+    let id = members(5, 1)[0].read().array;
+    let failed = Activation::Failed("it is in use".to_owned());
+    let activated = Activated::from([(DormantId::Array(id), failed)]);
+    let disks = disks.into_iter().chain([Vec::new()]).collect();
+    let peeled = peeled_with(disks, &activated, WholeMirrors::ToBeRead);
+    assert!(peeled.arrays.is_empty());
+    let Content::Dormant { cause, .. } = &peeled.layers[0].children[0].content else {
+        panic!("{:?}", peeled.layers);
+    };
+    assert_eq!(cause.as_deref(), Some("it is in use"));
+}
+
+/// A mirror is started only where it is to be written to and lacks nothing; one that MD does not
+/// start is read as before.
+#[test]
+fn whole_mirrors_are_started_to_be_written_to() {
+    let mirror = |count: u32| -> Vec<MemberImage> {
+        let members = (0..count).map(|number| MemberImage::new(Version::V1_2, 1, number, 2));
+        members.collect()
+    };
+    let disks = |count| -> Vec<Vec<u8>> {
+        let members = mirror(count).into_iter();
+        members
+            .map(|member| with(member.build(), member.data_offset, XFS))
+            .collect()
+    };
+    let none = Activated::default();
+    for (count, whole_mirrors, asked) in [
+        (2, WholeMirrors::ToBeRead, false),
+        (2, WholeMirrors::ToBeStarted, true),
+        (1, WholeMirrors::ToBeStarted, false),
+    ] {
+        let peeled = peeled_with(disks(count), &none, whole_mirrors);
+        assert_eq!(
+            !peeled.arrays.is_empty(),
+            asked,
+            "{count} {whole_mirrors:?}"
+        );
+        let array = &peeled.layers[0].children[0];
+        assert_eq!(matches!(array.content, Content::Dormant { .. }), asked);
+        assert_eq!(
+            matches!(array.read_only, Some(ReadOnly::Mirror { .. })),
+            !asked
+        );
+    }
+    let id = DormantId::Array(mirror(1)[0].read().array);
+    let failed = Activated::from([(id, Activation::Failed("no".to_owned()))]);
+    let with_failed = disks(2).into_iter().chain([Vec::new()]).collect();
+    let peeled = peeled_with(with_failed, &failed, WholeMirrors::ToBeStarted);
+    let array = &peeled.layers[0].children[0];
+    assert!(matches!(array.content, Content::Filesystem(_)));
+    assert!(matches!(
+        array.read_only,
+        Some(ReadOnly::Mirror {
+            may_be_started: false,
+            ..
+        })
+    ));
+    assert_eq!(array.notes, ["MD does not start it: no"]);
 }
