@@ -2,7 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use virt_fsck::layers::dormant::Activated;
 use virt_fsck::layers::peel::{WholeMirrors, peel};
 use virt_fsck::layers::read::{ReadAt, ReadImages};
 use virt_fsck::layers::tree::Layer;
@@ -10,7 +9,7 @@ use virt_fsck_fuzz::Disks;
 
 fuzz_target!(|disks: Disks| {
     let open = disks.open();
-    let peeled = peel(&open, &disks, &Activated::default(), WholeMirrors::default());
+    let peeled = peel(&open, &disks, None, WholeMirrors::default());
     assert_eq!(peeled.layers.len(), open.len());
     for layer in peeled.layers.iter().flat_map(Layer::walk) {
         for place in layer.extents.places() {

@@ -2,6 +2,9 @@
 //!
 //! Its exit status is 0 or 1. Version 6.2 ends with 0 where it could not read a tree's root, so a
 //! sound filesystem is one of which it also says so in words.
+//!
+//! The other devices of a filesystem it looks for itself, among all block devices that libblkid finds,
+//! and goes on where it does not find them; so it is shown all of them, and nothing else.
 
 use crate::allow::Allowance;
 use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
@@ -14,6 +17,11 @@ use crate::cmd::watch::Finished;
 pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
     let call = |option| Step::new(Tool::BTRFS, ["check", option], subject.path);
     let look = call("--readonly");
+    if !subject.devices.is_empty() {
+        let mut all = vec![subject.path];
+        all.extend(subject.devices);
+        return vec![look.finding(&all)];
+    }
     if !repairs(subject) {
         return vec![look];
     }
@@ -25,7 +33,10 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
 }
 
 fn repairs(subject: &Subject<'_>) -> bool {
-    subject.mode == Mode::Repair && subject.may(Allowance::BtrfsRepair) && !subject.is_dirty()
+    subject.devices.is_empty()
+        && subject.mode == Mode::Repair
+        && subject.may(Allowance::BtrfsRepair)
+        && !subject.is_dirty()
 }
 
 pub(super) fn judge(
@@ -89,6 +100,12 @@ fn left(subject: &Subject<'_>, output: &str) -> Judgement {
              the guest and shut it down cleanly, then check again",
         );
     }
+    if !subject.devices.is_empty() {
+        return left.and_noted(
+            "it spans several devices, which are only checked: btrfs scrub in the guest repairs \
+             what it has other copies of",
+        );
+    }
     match repairs(subject) {
         true => left,
         false => left.and_noted(
@@ -104,6 +121,11 @@ fn no_answer(code: i32, output: &str) -> Option<Verdict> {
         return Some(Verdict::NotChecked(
             "this host's btrfs check is too old for its features; install a newer btrfs-progs"
                 .to_owned(),
+        ));
+    }
+    if output.contains("warning, device ") && output.contains(" is missing") {
+        return Some(Verdict::NotChecked(
+            "btrfs check found not all of its devices; check it in the guest".to_owned(),
         ));
     }
     const OF_THE_HOST: [&str; 4] = [
@@ -164,6 +186,10 @@ mod tests {
             let verdict = CHECK.verdict(&[(code, said)]);
             assert!(matches!(verdict, Verdict::Failed(_)), "{verdict:?}");
         }
+        let lacking = (0, "warning, device 2 is missing\nno error found\n");
+        assert!(
+            matches!(CHECK.verdict(&[lacking]), Verdict::NotChecked(why) if why.contains("not all"))
+        );
         let newer = (
             1,
             "couldn't open because of unsupported option features (10000).\n",

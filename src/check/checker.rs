@@ -48,6 +48,8 @@ pub struct Subject<'a> {
     pub path: &'a Path,
     /// The plain file or device that shows its journal, where that lies outside it.
     pub journal: Option<&'a Path>,
+    /// The plain files or devices that show the filesystem's other devices.
+    pub devices: &'a [&'a Path],
     /// What the checker may do.
     pub mode: Mode,
     /// What else it may do, because it was asked for by name.
@@ -144,6 +146,13 @@ impl Step {
             let named = [OsStr::new(option), journal.as_os_str()].map(OsStr::to_owned);
             arguments.splice(before_the_path..before_the_path, named);
         }
+        self
+    }
+
+    /// The tool looks for the filesystem's devices, and finds only these.
+    pub(super) fn finding(mut self, devices: &[&Path]) -> Self {
+        let devices = devices.iter().map(|device| device.to_path_buf());
+        self.invocation.devices = devices.collect();
         self
     }
 
@@ -320,6 +329,7 @@ pub(super) mod case {
                 filesystem: &filesystem,
                 path: Path::new("/x"),
                 journal: self.journal.map(Path::new),
+                devices: &[],
                 mode: self.mode,
                 allowed: self.allowed,
             };

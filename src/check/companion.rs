@@ -1,32 +1,70 @@
 //! What of a filesystem lies on another layer, and must be shown to its checker together with it.
 
+use std::collections::HashSet;
+
+use crate::check::layer;
 use crate::check::outcome::Verdict;
-use crate::layers::filesystem::{Elsewhere, Filesystem, FilesystemKind, JournalKind};
+use crate::layers::filesystem::{Elsewhere, Filesystem, JournalKind};
 use crate::layers::tree::{Content, Layer};
 
-/// The layer that holds a filesystem's journal; `None` if the filesystem is whole. `layers` are all
-/// of the domain.
+/// The layers that must be shown to a checker together with a filesystem; none if it is whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Companions<'l> {
+    /// The one that holds its journal.
+    pub journal: Option<&'l Layer>,
+    /// Its other devices, in the order of the tree.
+    pub devices: Vec<&'l Layer>,
+}
+
+impl<'l> Companions<'l> {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &'l Layer> + Clone + '_ {
+        self.journal.into_iter().chain(self.devices.iter().copied())
+    }
+}
+
+/// What of the filesystem in `layer` lies elsewhere. `layers` are all of the domain.
 ///
 /// # Errors
 /// The verdict where the checker must not be run, because a part of the filesystem is missing or
 /// cannot be shown: it would take the rest for damaged, or look for it among the host's devices.
-pub fn journal_of<'l>(
+pub fn companions_of<'l>(
+    layer: &Layer,
     filesystem: &Filesystem,
     layers: &'l [Layer],
-) -> Result<Option<&'l Layer>, Verdict> {
+) -> Result<Companions<'l>, Verdict> {
+    let journal = |kind, uuid: &str| {
+        Ok(Companions {
+            journal: Some(the_only(layers, kind, uuid)?),
+            devices: Vec::new(),
+        })
+    };
     match &filesystem.record.elsewhere {
-        Elsewhere::Nothing => Ok(None),
-        Elsewhere::Journal { uuid } => the_only(layers, JournalKind::Ext, uuid).map(Some),
+        Elsewhere::Nothing => Ok(Companions::default()),
+        Elsewhere::Journal { uuid } => journal(JournalKind::Ext, uuid),
         Elsewhere::Log => {
             let uuid = filesystem.uuid.as_deref().unwrap_or_default();
-            the_only(layers, JournalKind::Xfs, uuid).map(Some)
+            journal(JournalKind::Xfs, uuid)
         }
         Elsewhere::Realtime => Err(Verdict::NotChecked(
             "its realtime section lies on another device, which bears no mark to be known by; \
              check it in the guest with xfs_repair -n -r DEVICE"
                 .to_owned(),
         )),
-        Elsewhere::Devices => Err(Verdict::NotChecked(devices(filesystem, layers))),
+        Elsewhere::Paths(paths) => Err(Verdict::NotChecked(format!(
+            "it spans {} devices, which it names by paths in the guest ({}); fsck.f2fs would open \
+             these paths on the host",
+            paths.len(),
+            paths.join(", ")
+        ))),
+        Elsewhere::Devices { .. } => {
+            let mut devices = devices(filesystem, layers).map_err(Verdict::NotChecked)?;
+            devices.retain(|device| device.path != layer.path);
+            Ok(Companions {
+                journal: None,
+                devices,
+            })
+        }
     }
 }
 
@@ -56,29 +94,46 @@ fn the_only<'l>(
     }
 }
 
-fn devices(filesystem: &Filesystem, layers: &[Layer]) -> String {
-    let count = filesystem.record.devices.unwrap_or_default();
-    if filesystem.kind == FilesystemKind::F2fs {
-        return format!(
-            "it spans {count} devices, which it names by paths in the guest; fsck.f2fs would \
-             open these paths on the host"
-        );
+/// All devices of a btrfs, each of which is there once.
+fn devices<'l>(filesystem: &Filesystem, layers: &'l [Layer]) -> Result<Vec<&'l Layer>, String> {
+    let mut found: Vec<(u64, &Layer, &Filesystem)> = Vec::new();
+    for layer in all(layers) {
+        if let Content::Filesystem(other) = &layer.content
+            && let Elsewhere::Devices { own } = other.record.elsewhere
+            && other.kind == filesystem.kind
+            && other.uuid == filesystem.uuid
+        {
+            found.push((own, layer, other));
+        }
     }
-    let members: Vec<_> = all(layers)
-        .filter(|layer| match &layer.content {
-            Content::Filesystem(other) => {
-                other.kind == filesystem.kind && other.uuid == filesystem.uuid
-            }
-            _ => false,
-        })
-        .map(|layer| layer.path.as_str())
-        .collect();
-    format!(
-        "it spans {count} devices ({} found: {}), and btrfs check would look for the others among \
-         the host's own; check it in the guest, where btrfs scrub can also repair",
-        members.len(),
-        members.join(", ")
-    )
+    let count = filesystem.record.devices.unwrap_or_default();
+    let shown = |(number, layer, _): &(u64, &Layer, &Filesystem)| {
+        format!("device {number} is {}", layer.path)
+    };
+    let named = found.iter().map(shown).collect::<Vec<_>>().join(", ");
+    let numbers: HashSet<u64> = found.iter().map(|(number, ..)| *number).collect();
+    let differs = |(_, layer, other): &(u64, &Layer, &Filesystem)| {
+        other.record.devices != filesystem.record.devices || layer::is_cut_off(other, layer)
+    };
+    if numbers.len() != found.len() {
+        return Err(format!("a device of it is there twice: {named}"));
+    }
+    if found.iter().any(differs) {
+        return Err(format!(
+            "its devices do not fit together: {named}; check it in the guest"
+        ));
+    }
+    if found.len() as u64 > count {
+        return Err(format!(
+            "it spans {count} devices, and there are more: {named}"
+        ));
+    }
+    match count.saturating_sub(found.len() as u64) {
+        0 => Ok(found.into_iter().map(|(_, layer, _)| layer).collect()),
+        missing => Err(format!(
+            "of its {count} devices, {missing} are on none of the disks that were opened: {named}"
+        )),
+    }
 }
 
 fn all(layers: &[Layer]) -> impl Iterator<Item = &Layer> {
@@ -89,7 +144,7 @@ fn all(layers: &[Layer]) -> impl Iterator<Item = &Layer> {
 mod tests {
     use super::*;
     use crate::layers::extent::ExtentMap;
-    use crate::layers::filesystem::CheckRecord;
+    use crate::layers::filesystem::{CheckRecord, FilesystemKind};
     use crate::layers::tree::LayerPath;
 
     fn layer(name: &str, content: Content) -> Layer {
@@ -128,8 +183,16 @@ mod tests {
         filesystem(FilesystemKind::Ext4, Elsewhere::Journal { uuid })
     }
 
-    fn reason(found: Result<Option<&Layer>, Verdict>) -> String {
-        match found {
+    fn companions<'l>(
+        filesystem: &Filesystem,
+        layers: &'l [Layer],
+    ) -> Result<Companions<'l>, Verdict> {
+        let own = layer("vda", Content::Filesystem(filesystem.clone()));
+        companions_of(&own, filesystem, layers)
+    }
+
+    fn reason(filesystem: &Filesystem, layers: &[Layer]) -> String {
+        match companions(filesystem, layers) {
             Err(Verdict::NotChecked(reason)) => reason,
             other => panic!("{other:?}"),
         }
@@ -146,8 +209,9 @@ mod tests {
         ];
         let layers = [disk];
         let path = |filesystem| {
-            let found = journal_of(filesystem, &layers).unwrap();
-            found.map(|layer| layer.path.as_str())
+            let found = companions(filesystem, &layers).unwrap();
+            assert_eq!(found.devices, [] as [&Layer; 0]);
+            found.journal.map(|layer| layer.path.as_str())
         };
         let ext = with_journal();
         assert_eq!(path(&ext), Some("vdb/p3"));
@@ -159,23 +223,64 @@ mod tests {
 
     #[test]
     fn a_journal_that_is_missing_or_there_twice_is_no_error_of_the_filesystem() {
-        assert!(reason(journal_of(&with_journal(), &[])).contains("theirs"));
+        assert!(reason(&with_journal(), &[]).contains("theirs"));
         let twice = [
             journal("vdb", JournalKind::Ext, "theirs"),
             journal("vdc", JournalKind::Ext, "theirs"),
         ];
-        assert!(reason(journal_of(&with_journal(), &twice)).contains("vdb and vdc"));
+        assert!(reason(&with_journal(), &twice).contains("vdb and vdc"));
     }
 
     #[test]
     fn what_cannot_be_shown_whole_is_not_checked() {
-        let btrfs = filesystem(FilesystemKind::Btrfs, Elsewhere::Devices);
-        let layers = ["vda", "vdb"].map(|name| layer(name, Content::Filesystem(btrfs.clone())));
-        let said = reason(journal_of(&btrfs, &layers));
-        assert!(said.contains("2 devices (2 found: vda, vdb)"), "{said}");
-        let f2fs = filesystem(FilesystemKind::F2fs, Elsewhere::Devices);
-        assert!(reason(journal_of(&f2fs, &[])).contains("paths"));
+        let paths = ["/dev/vda", "/dev/vdb"].map(str::to_owned).to_vec();
+        let f2fs = filesystem(FilesystemKind::F2fs, Elsewhere::Paths(paths));
+        assert!(reason(&f2fs, &[]).contains("(/dev/vda, /dev/vdb)"));
         let xfs = filesystem(FilesystemKind::Xfs, Elsewhere::Realtime);
-        assert!(reason(journal_of(&xfs, &[])).contains("realtime"));
+        assert!(reason(&xfs, &[]).contains("realtime"));
+    }
+
+    fn btrfs(own: u64) -> Filesystem {
+        filesystem(FilesystemKind::Btrfs, Elsewhere::Devices { own })
+    }
+
+    fn devices_of(members: &[(&str, Filesystem)]) -> Vec<Layer> {
+        let layers = members.iter();
+        layers
+            .map(|(name, filesystem)| layer(name, Content::Filesystem(filesystem.clone())))
+            .collect()
+    }
+
+    #[test]
+    fn a_btrfs_needs_all_of_its_devices_once() {
+        let mut strange = btrfs(2);
+        strange.uuid = Some("another's".to_owned());
+        let of = |second, third| devices_of(&[("vda", btrfs(1)), ("vdb", second), ("vdc", third)]);
+        let layers = of(btrfs(2), strange.clone());
+        let found = companions(&btrfs(1), &layers).unwrap();
+        assert_eq!(found.devices, [&layers[1]]);
+        assert_eq!(found.all().count(), 1);
+
+        let said = reason(
+            &btrfs(1),
+            &devices_of(&[("vda", btrfs(1)), ("vdb", strange)]),
+        );
+        assert!(said.contains("of its 2 devices, 1"), "{said}");
+        assert!(said.contains("device 1 is vda"), "{said}");
+        let said = reason(&btrfs(1), &of(btrfs(2), btrfs(2)));
+        assert!(said.contains("twice: device 1 is vda, device 2 is vdb, device 2 is vdc"));
+        let said = reason(&btrfs(1), &of(btrfs(2), btrfs(7)));
+        assert!(said.contains("there are more"), "{said}");
+        let mut left = btrfs(2);
+        left.record.devices = Some(3);
+        let said = reason(&btrfs(1), &devices_of(&[("vda", btrfs(1)), ("vdb", left)]));
+        assert!(said.contains("do not fit together"), "{said}");
+        let mut cut_off = btrfs(2);
+        cut_off.size = Some(crate::units::Bytes::mib(1));
+        let said = reason(
+            &btrfs(1),
+            &devices_of(&[("vda", btrfs(1)), ("vdb", cut_off)]),
+        );
+        assert!(said.contains("do not fit together"), "{said}");
     }
 }

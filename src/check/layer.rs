@@ -93,8 +93,12 @@ pub fn beyond_the_user_engine(layer: &Layer, no_kernel: &str) -> Verdict {
             format!("{reason}, which the user engine cannot open: {no_kernel}")
         }
         Content::Filesystem(filesystem) if filesystem.record.elsewhere != Elsewhere::Nothing => {
+            let other = match filesystem.record.elsewhere {
+                Elsewhere::Devices { .. } => "another device of it",
+                _ => "its journal",
+            };
             format!(
-                "its journal is on the same disk, and the user engine cannot show both at once: \
+                "{other} is on the same disk, and the user engine cannot show both at once: \
                  {no_kernel}"
             )
         }
@@ -112,7 +116,7 @@ pub fn not_activated(layer: &Layer, otherwise: &str) -> Verdict {
     })
 }
 
-fn is_cut_off(filesystem: &Filesystem, layer: &Layer) -> bool {
+pub(super) fn is_cut_off(filesystem: &Filesystem, layer: &Layer) -> bool {
     filesystem.size.is_some_and(|size| size > layer.size())
 }
 

@@ -101,6 +101,7 @@ mod tests {
             filesystem: &filesystem,
             path: Path::new("/run/x/1-vda-p1"),
             journal: None,
+            devices: &[],
             mode: Mode::Check,
             allowed: &[],
         };

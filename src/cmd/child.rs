@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use crate::cmd::confine;
 use crate::cmd::tool::{CmdError, Invocation};
 
 /// How long a checker may take to finish its last write after SIGTERM, before SIGKILL.
@@ -49,6 +50,11 @@ impl Invocation {
             command.stdin(said);
         }
         end_with_parent(&mut command);
+        if !self.devices.is_empty() {
+            let tool = self.tool.name;
+            confine::finding_only(&mut command, &self.devices)
+                .map_err(|source| CmdError::System { tool, source })?;
+        }
         Ok(command)
     }
 

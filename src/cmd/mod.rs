@@ -4,6 +4,7 @@
 //! terminal's Ctrl-C reaches only virt-fsck, and is ended by the kernel if virt-fsck dies.
 
 pub mod child;
+pub mod confine;
 pub mod tool;
 pub mod watch;
 

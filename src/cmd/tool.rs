@@ -124,6 +124,9 @@ pub struct Invocation {
     pub environment: Vec<(&'static str, OsString)>,
     /// What it reads from its standard input, and a newline after that; `None` if nothing.
     pub answer: Option<&'static str>,
+    /// The only devices, or files in their place, that it finds by libblkid; empty if it does not
+    /// look for any.
+    pub devices: Vec<PathBuf>,
 }
 
 /// As one can paste it into a shell.
@@ -178,6 +181,7 @@ impl Invocation {
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
             answer: None,
+            devices: Vec::new(),
         }
     }
 

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::check::checker::{Checker, Mode, Subject};
-use crate::check::companion::journal_of;
+use crate::check::companion::companions_of;
 use crate::check::layer::{self, Need};
 use crate::check::outcome::Verdict;
 use crate::cmd::tool::quoted;
 use crate::engine::choice::{self, Engine};
 use crate::layers::extent::ImageIndex;
-use crate::layers::tree::{Layer, LayerPath};
+use crate::layers::tree::{Layer, ReadOnly};
 use crate::names::RunId;
 use crate::reach::chain::Chain;
 use crate::run::Options;
@@ -85,14 +85,24 @@ impl<'a> Plan<'a> {
                 by.name(),
                 by.opens()
             )),
+            Need::Check { .. } if self.is_left_to_lvm(layer, options) => self.lines.push(format!(
+                "# {}: on a mirrored volume, which LVM activates when the kernel engine has opened \
+                 its disks",
+                layer.path
+            )),
             Need::Check {
                 checker,
                 filesystem,
             } => {
-                let journal = match journal_of(filesystem, self.layers) {
-                    Ok(journal) => journal,
+                let companions = match companions_of(layer, filesystem, self.layers) {
+                    Ok(companions) => companions,
                     Err(verdict) => return self.explain(layer, &verdict),
                 };
+                let devices = companions.devices.iter();
+                let devices: Vec<&Path> = devices
+                    .map(|device| Path::new(device.path.as_str()))
+                    .collect();
+                let journal = companions.journal;
                 let disks = self.disks_under(layer);
                 let read_only =
                     layer.read_only.is_some() || disks.iter().any(|(_, disk)| disk.read_only);
@@ -104,11 +114,19 @@ impl<'a> Plan<'a> {
                     filesystem,
                     path: Path::new(layer.path.as_str()),
                     journal: journal.map(|journal| Path::new(journal.path.as_str())),
+                    devices: &devices,
                     mode,
                     allowed: &options.allowed,
                 };
                 if let Some(journal) = journal {
-                    return self.together(checker, &subject, &journal.path);
+                    let what = format!("its journal is {}: both are", journal.path);
+                    return self.together(checker, &subject, &what);
+                }
+                if !companions.devices.is_empty() {
+                    let devices = companions.devices.iter();
+                    let names: Vec<&str> = devices.map(|device| device.path.as_str()).collect();
+                    let what = format!("its other devices are {}: all are", names.join(", "));
+                    return self.together(checker, &subject, &what);
                 }
                 self.shown += 1;
                 let shown = match choice::engine_for(options.engine) {
@@ -143,18 +161,26 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// What is read without LVM, but repaired with it.
+    fn is_left_to_lvm(&self, layer: &Layer, options: &Options) -> bool {
+        let mut disks = self.disks_under(layer).into_iter();
+        matches!(layer.read_only, Some(ReadOnly::Copies { .. }))
+            && self.mode.writes()
+            && disks.all(|(_, disk)| !disk.read_only)
+            && choice::kernel_engine_follows(options.engine)
+    }
+
     fn explain(&mut self, layer: &Layer, verdict: &Verdict) {
         let reason = verdict.reason().unwrap_or_default();
         let line = format!("# {}: {}, {reason}", layer.path, verdict.words());
         self.lines.push(line);
     }
 
-    /// A filesystem and its journal are shown at once, which takes one daemon with both, or devices
+    /// A filesystem and its journal or other devices are shown at once, which takes one daemon with both, or devices
     /// that share the disks: no commands to be pasted one after the other.
-    fn together(&mut self, checker: Checker, subject: &Subject<'_>, journal: &LayerPath) {
+    fn together(&mut self, checker: Checker, subject: &Subject<'_>, what: &str) {
         self.lines.push(format!(
-            "# its journal is {journal}: both are shown at once, then, with their paths for their \
-             names:"
+            "# {what} shown at once, then, with their paths for their names:"
         ));
         let calls = calls(checker, subject);
         self.lines

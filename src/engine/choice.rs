@@ -31,6 +31,11 @@ pub fn no_kernel_engine() -> Option<&'static str> {
     None
 }
 
+/// Whether the kernel engine takes what the user engine has left.
+pub fn kernel_engine_follows(choice: EngineChoice) -> bool {
+    choice == EngineChoice::Auto && no_kernel_engine().is_none()
+}
+
 /// Whether the user engine cannot be used here: the storage daemon or FUSE is not there.
 pub fn no_user_engine() -> bool {
     crate::cmd::Tool::STORAGE_DAEMON.locate().is_err() || !Path::new("/dev/fuse").exists()

@@ -323,6 +323,11 @@ impl Session {
         }
     }
 
+    /// Whether LVM can activate volumes, and MD start arrays.
+    pub const fn opens_dormant(&self) -> bool {
+        matches!(self, Self::Kernel(_))
+    }
+
     /// Lets LVM activate the volumes of a group; the user engine cannot.
     ///
     /// # Errors

@@ -110,8 +110,13 @@ pub enum Elsewhere {
     Log,
     /// XFS: its realtime section, which bears no mark; perhaps its log too.
     Realtime,
-    /// btrfs, F2FS: the rest of its devices.
-    Devices,
+    /// btrfs: the rest of its devices, which bear its UUID.
+    Devices {
+        /// Which of them this one is: a number, unique in the filesystem.
+        own: u64,
+    },
+    /// F2FS: the rest of its devices, by their paths in the guest.
+    Paths(Vec<String>),
 }
 
 /// The kind of a journal on a device of its own.

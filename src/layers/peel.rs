@@ -5,14 +5,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::layers::dormant::{
-    Activated, Activation, DormantArray, DormantGroup, DormantId, DormantVolume, Opener, Peeled,
-};
+use crate::layers::dormant::{Activated, DormantArray, DormantGroup, DormantVolume, Peeled};
 use crate::layers::ends::Ends;
 use crate::layers::extent::{ExtentMap, ImageIndex};
-use crate::layers::lvm::{
-    self, AssembledGroup, AssembledVolume, FoundPhysicalVolume, NoLayout, VolumeGroupId,
-};
+use crate::layers::lvm::{self, AssembledGroup, FoundPhysicalVolume, VolumeGroupId};
 use crate::layers::md::{ArrayId, FoundMember};
 use crate::layers::partition::{Inside, PartitionTable};
 use crate::layers::read::{LayerReader, ReadImages};
@@ -22,6 +18,7 @@ use crate::units::{Bytes, SectorSize};
 mod arrays;
 mod look;
 mod no_writes;
+mod volumes;
 
 use look::{Look, look};
 use no_writes::NoWrites;
@@ -56,11 +53,12 @@ pub enum WholeMirrors {
 }
 
 /// The layers of all disks: one tree a disk, in the order given. `activated` are volumes and arrays
-/// that LVM or MD has opened, or has not, since an earlier look found them dormant.
+/// that LVM or MD has opened, or has not, since an earlier look found them dormant; `None` where
+/// neither is to be had, and mirrored volumes are read without LVM.
 pub fn peel(
     disks: &[OpenDisk],
     images: &dyn ReadImages,
-    activated: &Activated,
+    activated: Option<&Activated>,
     whole_mirrors: WholeMirrors,
 ) -> Peeled {
     let mut peeler = Peeler {
@@ -130,7 +128,7 @@ struct Found {
 
 struct Peeler<'a> {
     images: &'a dyn ReadImages,
-    activated: &'a Activated,
+    activated: Option<&'a Activated>,
     whole_mirrors: WholeMirrors,
     groups: Vec<DormantGroup>,
     dormant_arrays: Vec<DormantArray>,
@@ -414,22 +412,24 @@ impl Peeler<'_> {
                 .and_then(|found| layer_of(self, found))
                 .or(first);
             let Some(parent) = holder else { continue };
-            let Some(around) = self.found.get(parent) else {
-                continue;
-            };
-            if group.missing.is_empty() && held.is_none() && self.is_dormant(volume) {
+            let complete = group.missing.is_empty();
+            if complete && held.is_none() && self.is_dormant(volume) {
                 dormant.push(DormantVolume {
                     uuid: volume.uuid,
                     name: volume.name.clone(),
                 });
             }
-            let (extents, mut content, known) = self.laid_out(volume);
-            if let (Some(reason), Content::Dormant { uuid, .. }) = (&held, &content) {
-                content = opaque("logical volume", Some(uuid.clone()), reason);
+            let full_name = format!("{}/{}", group.name, volume.name);
+            let mut laid_out = self.laid_out(volume, complete.then_some(&full_name));
+            if let (Some(reason), Content::Dormant { uuid, .. }) = (&held, &laid_out.content) {
+                laid_out.content = opaque("logical volume", Some(uuid.clone()), reason);
             }
+            let Some(around) = self.found.get(parent) else {
+                continue;
+            };
             let child = Found {
                 path: around.path.join(&group.name).join(&volume.name),
-                extents,
+                extents: laid_out.extents,
                 role: None,
                 read_only: match volume.read_only {
                     true => Some(ReadOnly::ForTheGuest),
@@ -439,10 +439,11 @@ impl Peeler<'_> {
                 sector_size: around.sector_size,
                 place: Place::Disk,
                 depth: 0,
-                content,
-                notes: Vec::new(),
+                content: laid_out.content,
+                notes: laid_out.notes,
                 children: Vec::new(),
             };
+            let known = laid_out.known;
             let child = self.add_child(parent, child, known);
             if let Some((child, reason)) = child.zip(held.clone()) {
                 self.held.insert(child, reason);
@@ -464,50 +465,6 @@ impl Peeler<'_> {
         let members = group.members.iter();
         let extents = members.filter_map(|member| Some(&self.volumes.get(*member)?.extents));
         extents.cloned().collect()
-    }
-
-    fn is_dormant(&self, volume: &AssembledVolume) -> bool {
-        matches!(volume.layout, Err(NoLayout::ForLvm(_)))
-            && !self.activated.contains_key(&DormantId::Volume(volume.uuid))
-    }
-
-    /// Where a volume's bytes lie, what it is as far as that is known, and whether it can be looked
-    /// into.
-    fn laid_out(&self, volume: &AssembledVolume) -> (ExtentMap, Content, bool) {
-        let uuid = Some(volume.uuid.to_string());
-        let closed = |reason: &str| {
-            let content = opaque("logical volume", uuid.clone(), reason);
-            (ExtentMap::default(), content, false)
-        };
-        let activation = self.activated.get(&DormantId::Volume(volume.uuid));
-        match (&volume.layout, activation) {
-            (Ok(extents), _) => (extents.clone(), Content::Unknown, true),
-            (Err(NoLayout::ForLvm(_)), Some(Activation::Active { image, size })) => {
-                (ExtentMap::whole(*image, *size), Content::Unknown, true)
-            }
-            (Err(NoLayout::Pool(what)), _) => {
-                let content = Content::Pool {
-                    what: what.clone(),
-                    uuid: volume.uuid.to_string(),
-                    size: volume.size,
-                };
-                (ExtentMap::default(), content, false)
-            }
-            (Err(NoLayout::ForLvm(reason)), activation) => {
-                let content = Content::Dormant {
-                    by: Opener::Lvm,
-                    uuid: volume.uuid.to_string(),
-                    reason: reason.clone(),
-                    cause: match activation {
-                        Some(Activation::Failed(cause)) => Some(cause.clone()),
-                        _ => None,
-                    },
-                    size: volume.size,
-                };
-                (ExtentMap::default(), content, false)
-            }
-            (Err(NoLayout::Fault(reason)), _) => closed(reason),
-        }
     }
 
     fn tree(&self, index: usize) -> Layer {

@@ -104,6 +104,22 @@ pub enum ReadOnly {
         /// What it lacks.
         unsound: Unsound,
     },
+    /// It lies on a mirrored volume of LVM that was read without LVM, which alone can write to it.
+    Copies {
+        /// The volume's name, with its group's: `guest/root`.
+        volume: String,
+    },
+}
+
+impl ReadOnly {
+    /// The kernel engine can have it repaired: LVM or MD then knows what is written.
+    pub const fn is_lifted_by_the_kernel_engine(&self) -> bool {
+        match self {
+            Self::Copies { .. } => true,
+            Self::Mirror { may_be_started, .. } => *may_be_started,
+            Self::ForTheGuest | Self::Array { .. } => false,
+        }
+    }
 }
 
 /// As a remark on a filesystem that was only checked.
@@ -133,6 +149,11 @@ impl std::fmt::Display for ReadOnly {
                 f,
                 "it lies on the {level} {array}, which {unsound}, so it was only checked; repair it \
                  in the guest when the array is whole again"
+            ),
+            Self::Copies { volume } => write!(
+                f,
+                "it lies on the mirrored volume {volume}, so it was only checked: a repair must \
+                 reach all copies, which only LVM sees to; --engine kernel lets it, as root"
             ),
         }
     }

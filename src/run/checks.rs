@@ -1,12 +1,17 @@
 //! Checking what was found, one filesystem after the other.
 
+use std::collections::HashSet;
+use std::path::Path;
+
 use crate::check::checker::{Checker, Mode, Subject};
-use crate::check::companion::journal_of;
+use crate::check::companion::{Companions, companions_of};
 use crate::check::layer::{self, Need};
 use crate::check::outcome::{Event, LayerResult, Verdict};
 use crate::check::run::check;
-use crate::engine::choice::{self, EngineChoice};
+use crate::cmd::confine;
+use crate::engine::choice::{EngineChoice, kernel_engine_follows};
 use crate::engine::session::{Session, SessionError, Shown, Writes, overlay_is_full};
+use crate::layers::extent::ImageIndex;
 use crate::layers::filesystem::Filesystem;
 use crate::layers::tree::{Layer, ReadOnly};
 use crate::ledger::Step;
@@ -20,8 +25,8 @@ struct Task<'a> {
     layer: &'a Layer,
     checker: Checker,
     filesystem: &'a Filesystem,
-    /// The layer that holds its journal, where that is another.
-    journal: Option<&'a Layer>,
+    /// The layers that are shown together with it.
+    companions: Companions<'a>,
     /// Why it is only checked, whatever was asked for.
     only_checked: Option<String>,
 }
@@ -51,35 +56,47 @@ pub async fn check_all<'l>(
                 left.push(layer);
                 continue;
             }
-            Need::Check { .. } if is_better_started(run, session, reached, layer, mode) => {
-                left.push(layer);
-                continue;
-            }
             Need::Check { .. } if run.interrupt.is_raised() => {
                 LayerResult::without_checker(Verdict::Interrupted)
             }
             Need::Check {
                 checker,
                 filesystem,
-            } => match journal_of(filesystem, &looked.layers) {
+            } => match companions_of(layer, filesystem, &looked.layers) {
                 Err(verdict) => LayerResult::without_checker(verdict),
-                Ok(Some(journal)) if !can_show_both(session, journal, layer) => {
+                Ok(companions)
+                    if !can_show_all(session, layer, &companions)
+                        || awaits_the_kernel_engine(
+                            layer,
+                            &companions,
+                            session,
+                            reached,
+                            mode,
+                            run.options.engine,
+                        ) =>
+                {
                     left.push(layer);
                     continue;
                 }
-                Ok(journal) => {
-                    ask_again(reached, origin).await?;
-                    let mut needed = journal.into_iter().chain([layer]);
-                    let task = Task {
-                        layer,
-                        checker,
-                        filesystem,
-                        journal,
-                        only_checked: needed
-                            .find_map(|layer| only_checked(layer, reached, session, mode)),
-                    };
-                    check_one(run, session, &task, mode).await
-                }
+                Ok(companions) => match answered(&companions, report) {
+                    Some(verdict) => LayerResult::without_checker(verdict),
+                    None => {
+                        ask_again(reached, origin).await?;
+                        let only_checked = companions
+                            .all()
+                            .chain([layer])
+                            .find_map(|layer| only_checked(layer, reached, session, mode))
+                            .or_else(|| only_checked_together(&companions, mode));
+                        let task = Task {
+                            layer,
+                            checker,
+                            filesystem,
+                            companions,
+                            only_checked,
+                        };
+                        check_one(run, session, &task, mode).await
+                    }
+                },
             },
         };
         report.results.insert(layer.path.clone(), result);
@@ -111,34 +128,62 @@ fn only_checked(
     of_disks.or_else(of_layer)
 }
 
-/// Whether a repair must wait for the kernel engine, which lets MD start the mirror under it.
-fn is_better_started(
-    run: &Run<'_>,
+/// What could only be checked here, and LVM or MD lets repair.
+fn awaits_the_kernel_engine(
+    layer: &Layer,
+    companions: &Companions<'_>,
     session: &Session,
     reached: &[Reached<'_>],
-    layer: &Layer,
     mode: Mode,
+    choice: EngineChoice,
 ) -> bool {
-    let may_be_started = matches!(
-        layer.read_only,
-        Some(ReadOnly::Mirror {
-            may_be_started: true,
-            ..
-        })
-    );
-    may_be_started
-        && mode.writes()
-        && matches!(session, Session::User(_))
-        && run.options.engine == EngineChoice::Auto
-        && only_looked_at(layer, reached).is_none()
-        && choice::no_kernel_engine().is_none()
+    let mut all = companions.all().chain([layer]);
+    let is_lifted = |layer: &Layer| {
+        let reason = layer.read_only.as_ref();
+        reason.is_some_and(ReadOnly::is_lifted_by_the_kernel_engine)
+    };
+    mode.writes()
+        && companions.devices.is_empty()
+        && !session.opens_dormant()
+        && all.clone().any(is_lifted)
+        && all.all(|layer| only_looked_at(layer, reached).is_none())
+        && kernel_engine_follows(choice)
 }
 
 /// QEMU lets one export write to a disk, not two to parts of the same.
-fn can_show_both(session: &Session, one: &Layer, other: &Layer) -> bool {
-    let mut images = one.extents.places().map(|extent| extent.image);
-    let is_under_the_other = |image| other.extents.places().any(|extent| extent.image == image);
-    matches!(session, Session::Kernel(_)) || !images.any(is_under_the_other)
+fn can_show_all(session: &Session, layer: &Layer, companions: &Companions<'_>) -> bool {
+    let mut taken = HashSet::new();
+    matches!(session, Session::Kernel(_))
+        || companions.all().chain([layer]).all(|layer| {
+            let places = layer.extents.places();
+            let own: HashSet<ImageIndex> = places.map(|extent| extent.image).collect();
+            own.into_iter().all(|image| taken.insert(image))
+        })
+}
+
+/// Several devices are one filesystem, which is checked once.
+fn answered(companions: &Companions<'_>, report: &DomainReport) -> Option<Verdict> {
+    if companions.devices.is_empty() {
+        return None;
+    }
+    if !confine::is_possible() {
+        return Some(Verdict::NotChecked(
+            "it spans several devices, and only root can keep btrfs check from looking for them \
+             among the host's own"
+                .to_owned(),
+        ));
+    }
+    let mut devices = companions.devices.iter();
+    let other = devices.find(|device| report.results.contains_key(&device.path))?;
+    Some(Verdict::NothingToCheck(format!(
+        "it is one of the devices of the filesystem that is checked as {}",
+        other.path
+    )))
+}
+
+fn only_checked_together(companions: &Companions<'_>, mode: Mode) -> Option<String> {
+    let several = mode.writes() && !companions.devices.is_empty();
+    several.then(|| "it spans several devices, so it was only checked".to_owned())
 }
 
 /// Checks one filesystem, and tells who watches.
@@ -179,11 +224,13 @@ async fn check_shown(
         Ok(shown) => shown,
         Err(error) => return LayerResult::without_checker(not_opened(&error)),
     };
+    let devices: Vec<&Path> = shown.devices.iter().map(Shown::path).collect();
     let subject = Subject {
         layer: path,
         filesystem: task.filesystem,
         path: shown.own.path(),
         journal: shown.journal.as_ref().map(Shown::path),
+        devices: &devices,
         mode,
         allowed: &run.options.allowed,
     };
@@ -209,10 +256,11 @@ async fn check_shown(
     result
 }
 
-/// A filesystem, and its journal where that lies elsewhere.
+/// A filesystem, and what of it lies elsewhere.
 struct Together {
     own: Shown,
     journal: Option<Shown>,
+    devices: Vec<Shown>,
 }
 
 async fn show(
@@ -221,27 +269,45 @@ async fn show(
     task: &Task<'_>,
     writes: Writes,
 ) -> Result<Together, SessionError> {
-    let journal = match task.journal {
-        Some(layer) => {
-            let shown = session.show(run.ledger, &layer.path, &layer.extents, writes);
-            Some(shown.await?)
-        }
-        None => None,
-    };
-    let layer = task.layer;
-    match (
-        session
-            .show(run.ledger, &layer.path, &layer.extents, writes)
-            .await,
-        journal,
-    ) {
-        (Ok(own), journal) => Ok(Together { own, journal }),
-        (Err(error), None) => Err(error),
-        (Err(error), Some(journal)) => {
-            session.take_back(run.ledger, journal).await?;
-            Err(error)
+    let mut others = Vec::new();
+    for layer in task.companions.all() {
+        match show_one(run, session, layer, writes).await {
+            Ok(other) => others.push(other),
+            Err(error) => return Err(given_up(run, session, others, error).await),
         }
     }
+    match show_one(run, session, task.layer, writes).await {
+        Ok(own) => {
+            let devices = others.split_off(usize::from(task.companions.journal.is_some()));
+            Ok(Together {
+                own,
+                journal: others.pop(),
+                devices,
+            })
+        }
+        Err(error) => Err(given_up(run, session, others, error).await),
+    }
+}
+
+async fn show_one(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    layer: &Layer,
+    writes: Writes,
+) -> Result<Shown, SessionError> {
+    let shown = session.show(run.ledger, &layer.path, &layer.extents, writes);
+    shown.await
+}
+
+/// The error to tell where not all could be shown: that something stays shown outweighs the cause.
+async fn given_up(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    shown: Vec<Shown>,
+    cause: SessionError,
+) -> SessionError {
+    let taken_back = take_all_back(run, session, shown).await;
+    taken_back.err().unwrap_or(cause)
 }
 
 /// The last that was shown goes first.
@@ -250,9 +316,20 @@ async fn take_back(
     session: &mut Session,
     shown: Together,
 ) -> Result<(), SessionError> {
-    let outcome = session.take_back(run.ledger, shown.own).await;
-    match shown.journal {
-        Some(journal) => outcome.and(session.take_back(run.ledger, journal).await),
-        None => outcome,
+    let mut all: Vec<Shown> = shown.journal.into_iter().chain(shown.devices).collect();
+    all.push(shown.own);
+    take_all_back(run, session, all).await
+}
+
+async fn take_all_back(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    shown: Vec<Shown>,
+) -> Result<(), SessionError> {
+    let mut outcome = Ok(());
+    for one in shown.into_iter().rev() {
+        let taken_back = session.take_back(run.ledger, one).await;
+        outcome = outcome.and(taken_back);
     }
+    outcome
 }

@@ -106,11 +106,12 @@ async fn peel_all(
     let mut openers = Vec::new();
     let mut activated = Activated::default();
     loop {
+        let known = session.opens_dormant().then_some(&activated);
         let Peeled {
             layers,
             groups,
             arrays,
-        } = peel::peel(open, shown, &activated, mirrors);
+        } = peel::peel(open, shown, known, mirrors);
         let known = activated.len();
         let mut opened = Vec::new();
         for group in &groups {

@@ -1,6 +1,6 @@
 //! btrfs: sound, damaged, with a log, over several devices.
 
-use crate::support::lab::{Lab, Mount, is_root};
+use crate::support::lab::{Lab, Loop, Mount, is_root};
 
 /// Damages the leaf of the files' tree, or the root of all trees: `copy` makes one of two copies
 /// unreadable, `nbytes` leaves a sound block with a wrong number in it, `root` spoils both copies.
@@ -141,18 +141,88 @@ fn a_log_that_is_not_replayed_is_kept_and_told_of() {
     }
 }
 
+/// A btrfs over two devices, which needs both.
+fn over_two(lab: &Lab) {
+    lab.sh("truncate -s 128M a.img b.img; mkfs.btrfs -q -m raid0 -d raid0 a.img b.img");
+}
+
+const BOTH: &str = "-a a.img -a b.img --image-format raw";
+const MODES: [&str; 4] = ["-n", "-p", "-y", "-y --allow btrfs-repair"];
+
 #[test]
-fn one_of_several_devices_is_not_checked_alone() {
-    let lab = Lab::new();
-    lab.sh("truncate -s 128M a.img b.img; mkfs.btrfs -q -m raid1 -d raid1 a.img b.img");
-    for mode in ["-n", "-p", "-y --allow btrfs-repair"] {
-        lab.look(&format!("{mode} -a a.img -a b.img --image-format raw"))
-            .is(128, &[("sda", "not-checked"), ("sdb", "not-checked")])
-            .says("sdb", &["2 devices (2 found: sda, sdb)"]);
-        lab.look(&format!("{mode} -a b.img --image-format raw"))
-            .is(128, &[("sda", "not-checked")])
-            .says("sda", &["2 devices (1 found: sda)"]);
+fn all_devices_are_checked_as_one() {
+    if !is_root() {
+        return;
     }
+    let lab = Lab::new();
+    over_two(&lab);
+    for mode in MODES {
+        let outcome = lab.look(&format!("{mode} {BOTH}"));
+        outcome
+            .is(0, &[("sda", "clean"), ("sdb", "nothing-to-check")])
+            .says("sdb", &["checked as sda"]);
+        let only_checked = outcome.notes("sda").contains("only checked");
+        assert_eq!(only_checked, mode != "-n", "{outcome}");
+    }
+    // Whichever was asked for.
+    lab.look(&format!("-n --disk sdb {BOTH}"))
+        .is(0, &[("sdb", "clean")]);
+    let plan = lab.look(&format!("--dry-run -n {BOTH}"));
+    let steps = plan.json["domains"][0]["plan"].to_string();
+    assert!(steps.contains("its other devices are sdb"), "{plan}");
+}
+
+#[test]
+fn a_device_of_the_host_is_never_taken_for_one_of_the_guests() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    over_two(&lab);
+    // A sound clone on the host, which btrfs check takes if it is left to find it.
+    lab.sh("cp b.img clone.img");
+    let clone = Loop::attach(&lab, "", "clone.img");
+    let found = "btrfs check --readonly a.img 2>&1";
+    assert!(!lab.sh(found).contains("is missing"));
+    for mode in MODES {
+        lab.look(&format!("{mode} -a a.img --image-format raw"))
+            .is(128, &[("sda", "not-checked")])
+            .says(
+                "sda",
+                &["of its 2 devices, 1 are on none", "device 1 is sda"],
+            );
+    }
+    lab.sh("dd if=/dev/urandom of=b.img bs=1M seek=1 count=62 conv=notrunc status=none");
+    for mode in MODES {
+        let outcome = lab.look(&format!("{mode} {BOTH}"));
+        outcome.is(4, &[("sda", "errors-left"), ("sdb", "nothing-to-check")]);
+        assert!(outcome.notes("sda").contains("btrfs scrub"), "{outcome}");
+        assert!(!outcome.notes("sda").contains("--allow"), "{outcome}");
+    }
+    drop(clone);
+    lab.sh("cmp clone.img b.img && exit 1 || test $? = 1");
+}
+
+#[test]
+fn devices_that_do_not_make_up_one_filesystem_are_not_checked() {
+    let lab = Lab::new();
+    over_two(&lab);
+    lab.sh("cp b.img c.img");
+    let verdicts = ["sda", "sdb", "sdc"].map(|disk| (disk, "not-checked"));
+    lab.look(&format!("-n {BOTH} -a c.img"))
+        .is(128, &verdicts)
+        .says("sda", &["twice", "device 2 is sdb, device 2 is sdc"]);
+    // Both as partitions of one disk, which is for the kernel engine.
+    if !is_root() {
+        return;
+    }
+    lab.sh("truncate -s 260M disk.img; sfdisk -q disk.img <<'END'\n\
+         label: gpt\nstart=2048, size=262144\nstart=264192, size=262144\nEND");
+    lab.put("a.img", "disk.img", 2048);
+    lab.put("b.img", "disk.img", 264_192);
+    lab.look("-n --engine user -a disk.img --image-format raw")
+        .is(128, &[("sda/p1", "not-checked"), ("sda/p2", "not-checked")])
+        .says("sda/p1", &["another device of it is on the same disk"]);
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn no_path_in_a_superblock_is_opened_on_the_host() {
     for mode in ["-n", "-p", "-y"] {
         lab.look(&format!("{mode} -a a.img -a b.img --image-format raw"))
             .is(128, &[("sda", "not-checked")])
-            .says("sda", &["2 devices", "paths"]);
+            .says("sda", &["2 devices", "paths", "b.img"]);
     }
     // The second superblock is what counts when the first is damaged.
     made(&lab);

@@ -201,12 +201,12 @@ fn a_btrfs_says_how_many_devices_it_spans() {
     let image = Image::new(192 * MIB);
     let other_path = other.path.display();
     image.run(&format!("mkfs.btrfs -q -L both IMAGE {other_path}"), "");
-    for (image, size) in [(&image, 192), (&other, 128)] {
+    for (own, image, size) in [(1, &image, 192), (2, &other, 128)] {
         let found = image.filesystem();
         assert_eq!(found.uuid.as_ref(), image.blkid().get("UUID"));
         assert_eq!(found.size.unwrap().get(), size * MIB);
         assert_eq!(found.record.devices, Some(2));
-        assert_eq!(found.record.elsewhere, Elsewhere::Devices);
+        assert_eq!(found.record.elsewhere, Elsewhere::Devices { own });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::copies::Copies;
 use super::identity::{LogicalVolumeId, PhysicalVolumeId, VolumeGroupId, shown};
 use super::physical_volume::PhysicalVolume;
 use super::placement::{MemberState, Placement};
@@ -60,6 +61,8 @@ pub struct AssembledVolume {
     pub first: Option<usize>,
     /// Where its bytes lie; else why it cannot be laid out.
     pub layout: Result<ExtentMap, NoLayout>,
+    /// Its copies, where only LVM can lay it out but one of them could be read without it.
+    pub copies: Option<Copies>,
     /// Its length as the metadata says.
     pub size: Bytes,
     /// The guest's administrator made it read-only (`lvchange --permission r`).
@@ -168,6 +171,10 @@ fn assemble_one(
             layout: match &refusal {
                 Some(reason) => Err(NoLayout::Fault(reason.clone())),
                 None => placement.layout(volume),
+            },
+            copies: match &refusal {
+                Some(_) => None,
+                None => placement.copies(volume),
             },
             size: placement.size(volume),
             read_only: !volume.has_status("WRITE"),

@@ -5,6 +5,7 @@
 //! [`assemble()`] puts together what was found in all layers of a domain. The host's LVM has no part in it.
 
 pub mod assemble;
+pub mod copies;
 pub mod error;
 pub mod identity;
 pub mod label;
@@ -15,9 +16,10 @@ mod raw;
 pub mod text;
 pub mod volume_group;
 #[cfg(test)]
-mod writer;
+pub(in crate::layers) mod writer;
 
 pub use assemble::{AssembledGroup, AssembledVolume, FoundPhysicalVolume, NoLayout, assemble};
+pub use copies::{Copies, Readable};
 pub use error::LvmError;
 pub use identity::{LogicalVolumeId, PhysicalVolumeId, VolumeGroupId};
 pub use physical_volume::{PhysicalVolume, read};

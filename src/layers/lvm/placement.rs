@@ -11,6 +11,8 @@ use super::volume_group::{LogicalVolume, Place, Segment, SegmentKind, VolumeGrou
 use crate::layers::extent::{Extent, ExtentMap, MAX_COLUMNS, Striped};
 use crate::units::Bytes;
 
+mod copies;
+
 /// How deep volumes may lie in volumes: a thin volume in a cached pool on RAID has four levels.
 const MAX_NESTING: usize = 8;
 
@@ -145,10 +147,9 @@ impl<'a> Placement<'a> {
                 SegmentKind::Linear(place) => &place.volume,
                 SegmentKind::Striped { places, .. } => &places.first()?.volume,
                 SegmentKind::Snapshot { store, .. } => store,
-                SegmentKind::Other { copies, below, .. } => copies
-                    .first()
-                    .map(|place| &place.volume)
-                    .or(below.as_ref())?,
+                SegmentKind::Raid1(legs) => &legs.first()?.data,
+                SegmentKind::Mirror { copies, .. } => &copies.first()?.volume,
+                SegmentKind::Other { below, .. } => below.as_ref()?,
             };
             if let Some(member) = self.members.get(name.as_str()) {
                 return self.states.get(*member)?.found;
@@ -192,7 +193,10 @@ impl<'a> Placement<'a> {
                     places,
                     stripe_size,
                 } => map.push_striped(self.stripes(places, *stripe_size, segment)?),
-                SegmentKind::Snapshot { .. } | SegmentKind::Other { .. } => {}
+                SegmentKind::Snapshot { .. }
+                | SegmentKind::Raid1(_)
+                | SegmentKind::Mirror { .. }
+                | SegmentKind::Other { .. } => {}
             }
             if map.pieces().len() > MAX_PIECES {
                 return Err(format!("it lies in more than {MAX_PIECES} pieces").into());
@@ -224,6 +228,8 @@ impl<'a> Placement<'a> {
             SegmentKind::Snapshot { origin, .. } => {
                 Err(NoLayout::ForLvm(format!("snapshot of {}", shown(origin))))
             }
+            SegmentKind::Raid1(_) => Err(NoLayout::ForLvm("raid1".to_owned())),
+            SegmentKind::Mirror { .. } => Err(NoLayout::ForLvm("mirror".to_owned())),
             SegmentKind::Other { name, .. } => Err(match name.as_str() {
                 "thin" => NoLayout::ForLvm("thin volume".to_owned()),
                 "thin-pool" => NoLayout::Pool("thin pool".to_owned()),
@@ -233,7 +239,6 @@ impl<'a> Placement<'a> {
                 "vdo" => NoLayout::ForLvm("VDO volume".to_owned()),
                 "vdo-pool" => NoLayout::Pool("VDO pool".to_owned()),
                 "integrity" => NoLayout::ForLvm("volume with integrity data".to_owned()),
-                "mirror" => NoLayout::ForLvm(name.clone()),
                 "zero" | "error" => NoLayout::Fault(name.clone()),
                 raid if raid.starts_with("raid") => NoLayout::ForLvm(shown(raid)),
                 unknown => {
@@ -399,8 +404,10 @@ fn claims<'a>(group: &'a VolumeGroup, members: &HashMap<&str, usize>) -> Vec<Cla
                         .count
                         .div_ceil(u32::try_from(places.len()).unwrap_or(u32::MAX).max(1)),
                 ),
-                SegmentKind::Other { copies, .. } => (copies.as_slice(), segment.count),
-                SegmentKind::Snapshot { .. } => continue,
+                SegmentKind::Mirror { copies, .. } => (copies.as_slice(), segment.count),
+                SegmentKind::Snapshot { .. }
+                | SegmentKind::Raid1(_)
+                | SegmentKind::Other { .. } => continue,
             };
             for place in places {
                 if let Some(member) = members.get(place.volume.as_str()) {

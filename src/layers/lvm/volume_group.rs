@@ -94,15 +94,33 @@ pub enum SegmentKind {
         /// The volume users know as the snapshot.
         store: String,
     },
+    /// `raid1`: volumes of their own for each copy and for what MD in device-mapper notes of it.
+    Raid1(Vec<RaidLeg>),
+    /// `mirror`: the older kind of copies, whose state one log keeps; an unfinished pvmove too.
+    Mirror {
+        /// The places of the copies; each has all the extents.
+        copies: Vec<Place>,
+        /// `mirror_log`: the volume that keeps the log; `None` if only memory does.
+        log: Option<String>,
+        /// `region_size`: how much of the volume one bit of the log stands for.
+        region_size: Option<Bytes>,
+    },
     /// Any other kind.
     Other {
         /// `type`, as LVM names it.
         name: String,
-        /// The places of a mirror's or an unfinished pvmove's copies; each has all the extents.
-        copies: Vec<Place>,
         /// The first volume it is made of, where it names one.
         below: Option<String>,
     },
+}
+
+/// One copy of a `raid1` volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaidLeg {
+    /// The volume with its superblock: `root_rmeta_0`.
+    pub metadata: String,
+    /// The volume with its data: `root_rimage_0`.
+    pub data: String,
 }
 
 /// An extent of a physical volume, or of another logical one.
@@ -238,10 +256,20 @@ impl Segment {
                     .or_else(|_| keys.string("cow_store"))?
                     .to_owned(),
             },
-            _ => SegmentKind::Other {
-                name: name.to_owned(),
+            "mirror" => SegmentKind::Mirror {
                 copies: keys.places("mirrors").unwrap_or_default(),
-                below: below(keys.section),
+                log: keys.section.string("mirror_log").map(str::to_owned),
+                region_size: keys
+                    .integer::<u32>("region_size")
+                    .and_then(|size| keys.sectors("region_size", u64::from(size)))
+                    .ok(),
+            },
+            _ => match raid_legs(keys.section) {
+                Some(legs) if name == "raid1" => SegmentKind::Raid1(legs),
+                _ => SegmentKind::Other {
+                    name: name.to_owned(),
+                    below: below(keys.section),
+                },
             },
         };
         Ok(Self {
@@ -282,6 +310,18 @@ fn below(segment: &Section<'_>) -> Option<String> {
         .find_map(|key| segment.get(key).and_then(name))
         .or_else(|| segment.array("raids")?.get(1).and_then(name))
         .or_else(|| segment.array("raid0_lvs")?.first().and_then(name))
+}
+
+/// The pairs of volumes that a RAID is made of; `None` if it names anything else.
+fn raid_legs(segment: &Section<'_>) -> Option<Vec<RaidLeg>> {
+    let pairs = segment.array("raids")?.chunks(2).map(|pair| match pair {
+        [Value::String(metadata), Value::String(data)] => Some(RaidLeg {
+            metadata: metadata.to_string(),
+            data: data.to_string(),
+        }),
+        _ => None,
+    });
+    pairs.collect()
 }
 
 fn valid_name(name: &str) -> Result<String, GroupFault> {

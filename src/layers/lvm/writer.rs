@@ -23,20 +23,20 @@ impl ReadAt for Memory<'_> {
 /// 1 MiB in sectors, where LVM starts the extents by default.
 const START_SECTORS: u64 = 2048;
 
-pub(super) struct PhysicalVolumeImage {
+pub(in crate::layers) struct PhysicalVolumeImage {
     pub letter: char,
     pub size: Bytes,
     pub label_sector: u64,
     pub areas: Vec<MetadataArea>,
 }
 
-pub(super) struct MetadataArea {
+pub(in crate::layers) struct MetadataArea {
     pub offset: u64,
     pub size: u64,
     pub slot: Slot,
 }
 
-pub(super) enum Slot {
+pub(in crate::layers) enum Slot {
     Empty,
     Ignored,
     Text { offset: u64, text: String },
@@ -159,7 +159,7 @@ pub(super) fn id_text(letter: char) -> String {
 }
 
 /// The text of a group with extents of 4 MiB. Volumes are letters of UUIDs and counts of extents.
-pub(super) fn group_text(
+pub(in crate::layers) fn group_text(
     name: &str,
     letter: char,
     sequence: u32,
@@ -185,7 +185,7 @@ pub(super) fn group_text(
 }
 
 /// A visible logical volume; a segment is its first extent, its count and the rest of its text.
-pub(super) fn volume(name: &str, letter: char, segments: &[(u32, u32, &str)]) -> String {
+pub(in crate::layers) fn volume(name: &str, letter: char, segments: &[(u32, u32, &str)]) -> String {
     let id = id_text(letter);
     let mut text = format!(
         "{name} {{\nid = \"{id}\"\nstatus = [\"READ\", \"WRITE\", \"VISIBLE\"]\nflags = []\n\
@@ -202,7 +202,11 @@ pub(super) fn volume(name: &str, letter: char, segments: &[(u32, u32, &str)]) ->
 }
 
 /// A visible linear volume; a segment is its first extent, its count, a volume and an extent there.
-pub(super) fn linear(name: &str, letter: char, segments: &[(u32, u32, &str, u32)]) -> String {
+pub(in crate::layers) fn linear(
+    name: &str,
+    letter: char,
+    segments: &[(u32, u32, &str, u32)],
+) -> String {
     let rests: Vec<String> = segments
         .iter()
         .map(|(_, _, on, at)| {
@@ -215,4 +219,26 @@ pub(super) fn linear(name: &str, letter: char, segments: &[(u32, u32, &str, u32)
         .map(|((start, count, ..), rest)| (*start, *count, rest.as_str()))
         .collect();
     volume(name, letter, &segments)
+}
+
+/// A hidden one, a part of another volume, with all its extents in one run.
+pub(in crate::layers) fn part(name: &str, letter: char, count: u32, on: &str, at: u32) -> String {
+    linear(name, letter, &[(0, count, on, at)]).replace(", \"VISIBLE\"", "")
+}
+
+/// A visible `raid1` volume of two copies, with all it is made of, over two physical volumes: on each the
+/// superblock on the first extent and the data on the following ones.
+pub(in crate::layers) fn raid1(name: &str, letter: char, count: u32) -> String {
+    let legs = ["0", "1"].map(|leg| format!("\"{name}_rmeta_{leg}\", \"{name}_rimage_{leg}\""));
+    let rest = format!(
+        "type = \"raid1\"\ndevice_count = 2\nregion_size = 4096\nraids = [{}]",
+        legs.join(", ")
+    );
+    let mut text = volume(name, letter, &[(0, count, &rest)]);
+    for (leg, [meta, data]) in [['1', '2'], ['3', '4']].into_iter().enumerate() {
+        let on = format!("pv{leg}");
+        text += &part(&format!("{name}_rmeta_{leg}"), meta, 1, &on, 0);
+        text += &part(&format!("{name}_rimage_{leg}"), data, count, &on, 1);
+    }
+    text
 }

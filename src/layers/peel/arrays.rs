@@ -68,8 +68,9 @@ impl Peeler<'_> {
         let plan = plan.filter(|_| {
             !array.is_mirror || may_be_started && self.whole_mirrors == WholeMirrors::ToBeStarted
         });
-        let activation = self.activated.get(&DormantId::Array(array.id)).cloned();
-        let cause = match (&plan, activation) {
+        let known = self.activated;
+        let activation = known.and_then(|known| known.get(&DormantId::Array(array.id)));
+        let cause = match (&plan, activation.cloned()) {
             (Some(_), Some(Activation::Active { image, size })) => {
                 let extents = ExtentMap::whole(image, size);
                 if let Some(read_only) = read_only {

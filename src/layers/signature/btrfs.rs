@@ -15,7 +15,8 @@ const MAGIC: usize = 64;
 const LOG_ROOT: usize = 96;
 const DEVICES: usize = 136;
 /// `struct btrfs_dev_item`, of the device that the superblock lies on.
-const DEVICE_SIZE: usize = 201 + 8;
+const DEVICE_NUMBER: usize = 201;
+const DEVICE_SIZE: usize = DEVICE_NUMBER + 8;
 const LABEL: usize = 299;
 const LABEL_LENGTH: usize = 256;
 
@@ -40,7 +41,9 @@ pub(super) fn recognise(probe: &Probe) -> Option<Filesystem> {
             devices: Some(devices),
             elsewhere: match devices {
                 0 | 1 => Elsewhere::Nothing,
-                _ => Elsewhere::Devices,
+                _ => Elsewhere::Devices {
+                    own: field::le64(block, DEVICE_NUMBER)?,
+                },
             },
             ..CheckRecord::default()
         },

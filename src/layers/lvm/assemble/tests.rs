@@ -4,6 +4,7 @@ use super::*;
 use crate::layers::extent::{Extent, ImageIndex};
 use crate::layers::lvm::label::Area;
 
+mod copies;
 mod stripes;
 
 const MIB: u64 = 1 << 20;

@@ -63,6 +63,10 @@ fn a_group_is_read_as_it_is_written() {
         .iter()
         .map(|volume| volume.segments.last().unwrap().kind.clone())
         .collect();
+    let legs = vec![RaidLeg {
+        metadata: "r1_rmeta_0".to_owned(),
+        data: "r1_rimage_0".to_owned(),
+    }];
     assert_eq!(
         kinds,
         [
@@ -75,11 +79,7 @@ fn a_group_is_read_as_it_is_written() {
                 origin: "root".to_owned(),
                 store: "cow".to_owned()
             },
-            SegmentKind::Other {
-                name: "raid1".to_owned(),
-                copies: vec![],
-                below: Some("r1_rimage_0".to_owned())
-            },
+            SegmentKind::Raid1(legs),
         ]
     );
 }

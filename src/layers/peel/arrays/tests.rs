@@ -29,7 +29,7 @@ fn peeled_with(disks: Vec<Vec<u8>>, activated: &Activated, whole_mirrors: WholeM
             sector_size: SectorSize::S512,
         })
         .collect();
-    peel(&open, &Images(disks), activated, whole_mirrors)
+    peel(&open, &Images(disks), Some(activated), whole_mirrors)
 }
 
 fn all(layers: &[Layer]) -> Vec<(&str, String)> {
