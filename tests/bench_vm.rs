@@ -9,7 +9,7 @@ mod binary;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// How long a machine may take, in seconds: three times what it does on two idle cores. Most of it goes
+/// How long a machine may take, in seconds: more than twice what it does on two cores. Most of it goes
 /// into emulating the processor.
 const LIMIT: u32 = 3000;
 
