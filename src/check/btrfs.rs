@@ -7,10 +7,9 @@
 //! and goes on where it does not find them; so it is shown all of them, and nothing else.
 
 use crate::allow::Allowance;
-use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
+use crate::check::checker::{Judgement, Mode, Runs, Step, Subject, ended};
 use crate::check::outcome::Verdict;
 use crate::cmd::Tool;
-use crate::cmd::watch::Finished;
 
 /// btrfs-check(8) warns of `--repair` itself, so no mode implies it. It would also throw a log
 /// away that is still to be replayed, and asks before it does.
@@ -39,13 +38,13 @@ fn repairs(subject: &Subject<'_>) -> bool {
         && !subject.is_dirty()
 }
 
-pub(super) fn judge(
-    subject: &Subject<'_>,
-    code: i32,
-    done: &[Finished],
-    steps: usize,
-) -> Judgement {
-    let output = done.last().map_or("", |last| last.output.as_str());
+pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
+    let Runs {
+        code,
+        output,
+        done,
+        steps,
+    } = *runs;
     if let Some(verdict) = no_answer(code, output) {
         return Judgement::done(verdict);
     }

@@ -205,6 +205,38 @@ impl Judgement {
     }
 }
 
+/// A checker's runs so far, none of which was interrupted.
+pub(super) struct Runs<'a> {
+    /// How the last one ended.
+    pub code: i32,
+    /// What it said.
+    pub output: &'a str,
+    /// All of them, the last one too.
+    pub done: &'a [Finished],
+    /// How many there may be in all.
+    pub steps: usize,
+}
+
+/// Errors that safe repairs leave.
+pub(super) fn left_by_safe_repairs() -> Judgement {
+    Judgement::noted(
+        Verdict::ErrorsLeft,
+        "what is left needs more than safe repairs: run again with -y to repair everything, or \
+         with -r to decide yourself",
+    )
+}
+
+/// Errors that a tool has only looked at, because it knows no repairs but all of them.
+pub(super) fn left_by_looking(tool: &str, mode: Mode) -> Judgement {
+    let way_out = match mode {
+        Mode::Preen | Mode::Interactive => {
+            &format!("{tool} has neither safe nor interactive repairs: run again with -y")
+        }
+        Mode::Check | Mode::Repair => "run again with -y to repair",
+    };
+    Judgement::noted(Verdict::ErrorsLeft, way_out)
+}
+
 /// Why a checker gave no answer: how it ended, and its last words.
 pub(super) fn ended(tool: &str, code: i32, output: &str) -> String {
     format!("{tool} ended with exit status {code}{}", tail(output))
@@ -261,14 +293,20 @@ impl Checker {
                 crate::cmd::child::ending(last.status)
             )));
         };
+        let runs = Runs {
+            code,
+            output: &last.output,
+            done,
+            steps,
+        };
         match self {
-            Self::E2fsck => ext::judge(subject, code, done, steps),
-            Self::XfsRepair => xfs::judge(subject, code, done, steps),
-            Self::FsckFat => fat::judge(code, done, steps),
-            Self::FsckExfat => exfat::judge(subject, code, done, steps),
-            Self::BtrfsCheck => btrfs::judge(subject, code, done, steps),
-            Self::FsckF2fs => f2fs::judge(subject, code, done, steps),
-            Self::NtfsFix => ntfs::judge(subject, code, done),
+            Self::E2fsck => ext::judge(subject, &runs),
+            Self::XfsRepair => xfs::judge(subject, &runs),
+            Self::FsckFat => fat::judge(&runs),
+            Self::FsckExfat => exfat::judge(subject, &runs),
+            Self::BtrfsCheck => btrfs::judge(subject, &runs),
+            Self::FsckF2fs => f2fs::judge(subject, &runs),
+            Self::NtfsFix => ntfs::judge(subject, &runs),
         }
     }
 }

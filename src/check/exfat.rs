@@ -1,10 +1,9 @@
 //! exFAT: fsck.exfat(8) of exfatprogs, whose exit status is one of fsck(8)'s
 //! (exfatprogs: fsck/fsck.c).
 
-use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
+use crate::check::checker::{Judgement, Mode, Runs, Step, Subject, ended, left_by_safe_repairs};
 use crate::check::outcome::Verdict;
 use crate::cmd::Tool;
-use crate::cmd::watch::Finished;
 
 const CORRECTED: i32 = 1;
 const ERRORS_LEFT: i32 = 4;
@@ -21,13 +20,13 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
     vec![repair, call("-n").only("if there were errors")]
 }
 
-pub(super) fn judge(
-    subject: &Subject<'_>,
-    code: i32,
-    done: &[Finished],
-    steps: usize,
-) -> Judgement {
-    let output = done.last().map_or("", |last| last.output.as_str());
+pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
+    let Runs {
+        code,
+        output,
+        done,
+        steps,
+    } = *runs;
     if let Some(reason) = no_answer(output) {
         return Judgement::done(Verdict::NotChecked(reason));
     }
@@ -36,11 +35,7 @@ pub(super) fn judge(
         (1, CORRECTED) if steps > 1 => Judgement::GoOn,
         (2, 0) => Judgement::done(Verdict::Corrected),
         (_, CORRECTED | ERRORS_LEFT) => match subject.mode {
-            Mode::Preen => Judgement::noted(
-                Verdict::ErrorsLeft,
-                "what is left needs more than safe repairs: run again with -y to repair \
-                 everything, or with -r to decide yourself",
-            ),
+            Mode::Preen => left_by_safe_repairs(),
             _ => Judgement::done(Verdict::ErrorsLeft),
         },
         _ => Judgement::done(Verdict::Failed(ended("fsck.exfat", code, output))),

@@ -1,10 +1,9 @@
 //! ext2, ext3, ext4: e2fsck(8), always a full check (`-f`).
 
-use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
+use crate::check::checker::{Judgement, Mode, Runs, Step, Subject, ended, left_by_safe_repairs};
 use crate::check::outcome::Verdict;
 use crate::check::patterns;
 use crate::cmd::Tool;
-use crate::cmd::watch::Finished;
 
 /// e2fsck's exit status is a sum of these (e2fsck(8), EXIT CODE).
 mod bits {
@@ -51,13 +50,13 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
     }
 }
 
-pub(super) fn judge(
-    subject: &Subject<'_>,
-    code: i32,
-    done: &[Finished],
-    steps: usize,
-) -> Judgement {
-    let output = done.last().map_or("", |last| last.output.as_str());
+pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
+    let Runs {
+        code,
+        output,
+        done,
+        steps,
+    } = *runs;
     let replayed = match done {
         [first, ..] if steps == 2 => Some(first.status.code().unwrap_or(i32::MAX)),
         _ => None,
@@ -89,11 +88,7 @@ pub(super) fn judge(
         );
     }
     if verdict == Verdict::ErrorsLeft && subject.mode == Mode::Preen {
-        return Judgement::noted(
-            verdict,
-            "what is left needs more than safe repairs: run again with -y to repair everything, \
-             or with -r to decide yourself",
-        );
+        return left_by_safe_repairs();
     }
     Judgement::done(verdict)
 }

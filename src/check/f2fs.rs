@@ -1,9 +1,8 @@
 //! F2FS: fsck.f2fs(8). Its `-a` and `-p` skip what claims to be clean, so they are not used.
 
-use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
+use crate::check::checker::{Judgement, Mode, Runs, Step, Subject, ended, left_by_looking};
 use crate::check::outcome::Verdict;
 use crate::cmd::Tool;
-use crate::cmd::watch::Finished;
 
 /// Exit statuses (f2fs-tools: fsck/fsck.h); before version 1.14 it was 0 whatever was found, and
 /// -1 stands for a filesystem that cannot be opened.
@@ -33,13 +32,13 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
     }
 }
 
-pub(super) fn judge(
-    subject: &Subject<'_>,
-    code: i32,
-    done: &[Finished],
-    steps: usize,
-) -> Judgement {
-    let output = done.last().map_or("", |last| last.output.as_str());
+pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
+    let Runs {
+        code,
+        output,
+        done,
+        steps,
+    } = *runs;
     match (done.len(), found(code, output)) {
         (_, Found::Nothing(verdict)) => Judgement::done(verdict),
         (_, Found::Unopened) => Judgement::noted(
@@ -51,15 +50,7 @@ pub(super) fn judge(
         (1, Found::Sound) => Judgement::done(Verdict::Clean),
         (_, Found::Sound) => Judgement::done(Verdict::Corrected),
         (1, Found::Errors) if steps > 1 => Judgement::GoOn,
-        (1, Found::Errors) => Judgement::noted(
-            Verdict::ErrorsLeft,
-            match subject.mode {
-                Mode::Preen | Mode::Interactive => {
-                    "fsck.f2fs has neither safe nor interactive repairs: run again with -y"
-                }
-                Mode::Check | Mode::Repair => "run again with -y to repair",
-            },
-        ),
+        (1, Found::Errors) => left_by_looking("fsck.f2fs", subject.mode),
         (_, Found::Errors) if has_damaged_superblock(output) => Judgement::noted(
             Verdict::ErrorsLeft,
             "one of its two superblocks is damaged, which fsck.f2fs cannot repair; the guest's \

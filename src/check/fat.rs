@@ -1,9 +1,8 @@
 //! FAT: fsck.fat(8).
 
-use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
+use crate::check::checker::{Judgement, Mode, Runs, Step, Subject, ended};
 use crate::check::outcome::Verdict;
 use crate::cmd::Tool;
-use crate::cmd::watch::Finished;
 
 /// fsck.fat's exit status is 1 both for errors it corrected and for those it could not, so a
 /// repair is always followed by a look.
@@ -20,8 +19,13 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
     }
 }
 
-pub(super) fn judge(code: i32, done: &[Finished], steps: usize) -> Judgement {
-    let output = done.last().map_or("", |last| last.output.as_str());
+pub(super) fn judge(runs: &Runs<'_>) -> Judgement {
+    let Runs {
+        code,
+        output,
+        done,
+        steps,
+    } = *runs;
     match (done.len(), code) {
         (1, 0) => Judgement::done(Verdict::Clean),
         (2, 0) => Judgement::done(Verdict::Corrected),

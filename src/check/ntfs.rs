@@ -4,10 +4,9 @@
 //! Nothing is written in any mode: ntfsfix(8) would empty the journal, which Windows replays, and
 //! mark the volume for a check by Windows, which says "errors" of a sound one.
 
-use crate::check::checker::{Judgement, Step, Subject, ended, tail};
+use crate::check::checker::{Judgement, Runs, Step, Subject, ended, tail};
 use crate::check::outcome::Verdict;
 use crate::cmd::Tool;
-use crate::cmd::watch::Finished;
 
 /// `ntfsresize -i` (info) compares which clusters the files have with which are marked as used.
 pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
@@ -18,8 +17,10 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
     ]
 }
 
-pub(super) fn judge(subject: &Subject<'_>, code: i32, done: &[Finished]) -> Judgement {
-    let output = done.last().map_or("", |last| last.output.as_str());
+pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
+    let Runs {
+        code, output, done, ..
+    } = *runs;
     match (done.len(), code) {
         (1, 0) => Judgement::GoOn,
         (1, 1) if !output.contains("Error opening '") => errors(subject)

@@ -1,10 +1,9 @@
 //! XFS: xfs_repair(8). It is never told to zero a log (`-L`): that throws the newest writes away.
 
-use crate::check::checker::{Judgement, Mode, Step, Subject, ended};
+use crate::check::checker::{Judgement, Mode, Runs, Step, Subject, ended, left_by_looking};
 use crate::check::outcome::Verdict;
 use crate::check::patterns;
 use crate::cmd::Tool;
-use crate::cmd::watch::Finished;
 
 fn xfs_repair<const N: usize>(options: [&str; N], subject: &Subject<'_>) -> Step {
     Step::new(Tool::XFS_REPAIR, options, subject.path).with_journal("-l", subject.journal)
@@ -22,13 +21,13 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
     }
 }
 
-pub(super) fn judge(
-    subject: &Subject<'_>,
-    code: i32,
-    done: &[Finished],
-    steps: usize,
-) -> Judgement {
-    let output = done.last().map_or("", |last| last.output.as_str());
+pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
+    let Runs {
+        code,
+        output,
+        done,
+        steps,
+    } = *runs;
     if let Some(reason) = no_answer(output) {
         return Judgement::done(Verdict::NotChecked(reason));
     }
@@ -36,15 +35,7 @@ pub(super) fn judge(
     match (done.len(), code) {
         (1, 0) => Judgement::done(Verdict::Clean),
         (1, 1) if steps > 1 => Judgement::GoOn,
-        (1, 1) => Judgement::noted(
-            Verdict::ErrorsLeft,
-            match subject.mode {
-                Mode::Preen | Mode::Interactive => {
-                    "xfs_repair has neither safe nor interactive repairs: run again with -y"
-                }
-                Mode::Check | Mode::Repair => "run again with -y to repair",
-            },
-        ),
+        (1, 1) => left_by_looking("xfs_repair", subject.mode),
         (2, 0) => Judgement::GoOn,
         (3, 0) => Judgement::done(Verdict::Corrected),
         (3, 1) => Judgement::done(Verdict::ErrorsLeft),

@@ -26,7 +26,7 @@ use rustix::io::Errno;
 
 use crate::cmd::{CmdError, Invocation, Tool};
 use crate::engine::kernel::table::DeviceNumber;
-use crate::engine::kernel::wait;
+use crate::engine::kernel::wait::{self, BETWEEN_TRIES, TRIES};
 use crate::engine::user::nodes::Access;
 use crate::layers::md::Version;
 use crate::names::ArrayName;
@@ -36,10 +36,6 @@ const NEW_ARRAY: &str = "/sys/module/md_mod/parameters/new_array";
 
 /// How long an array may take to appear, or to go.
 const CHANGE: Duration = Duration::from_secs(10);
-
-/// How often an array that is busy is tried again, and after how long.
-const TRIES: u32 = 50;
-const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// An array could not be started or stopped.
 #[derive(Debug, thiserror::Error)]

@@ -2,19 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::cmd::{Invocation, Tool};
 use crate::engine::kernel::control;
+use crate::engine::kernel::wait::{BETWEEN_TRIES, TRIES};
 use crate::engine::user::nodes::Access;
 use crate::names::MappingName;
-
-/// How often a device that is busy is tried again, and after how long: whoever looks at a device
-/// that has just appeared is done within moments.
-const TRIES: u32 = 50;
-const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// A device could not be made or removed.
 #[derive(Debug, thiserror::Error)]

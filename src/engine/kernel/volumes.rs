@@ -16,7 +16,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
@@ -24,11 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::cmd::{CmdError, Invocation, Tool};
 use crate::engine::kernel::table::DeviceNumber;
 use crate::engine::kernel::volumes::active::{Mapped, Standing};
+use crate::engine::kernel::wait::{BETWEEN_TRIES, TRIES};
 use crate::layers::lvm::identity::{LogicalVolumeId, VolumeGroupId};
-
-/// How often devices that are busy are tried again, and after how long.
-const TRIES: u32 = 50;
-const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// A volume group of a guest, and all that is needed to take back what LVM made of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+/// How often a device that is busy is tried again: whoever looks at one that has just appeared is done
+/// within moments.
+pub const TRIES: u32 = 50;
+/// After how long.
+pub const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+
 /// How often it is asked.
 const PAUSE: Duration = Duration::from_millis(5);
 

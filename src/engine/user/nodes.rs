@@ -164,29 +164,30 @@ pub fn overlay_file(image: ImageIndex, file: &std::path::Path) -> Value {
 /// `key`, the name of a secret that the daemon has, it is encrypted; the key is as random as keys
 /// get and lives no longer than the run, so it is not strengthened.
 pub fn overlay_format(image: ImageIndex, disk_size: Bytes, key: Option<&NodeName>) -> Value {
-    let mut format = json!({
+    let format = json!({
         "driver": "qcow2",
         "file": NodeName::overlay_file(image),
         "size": disk_size.get(),
     });
-    if let (Some(options), Some(key)) = (format.as_object_mut(), key) {
-        let encryption = json!({ "format": "luks", "key-secret": key, "iter-time": 1 });
-        options.insert("encrypt".to_owned(), encryption);
-    }
-    format
+    let encryption = key.map(|key| json!({ "format": "luks", "key-secret": key, "iter-time": 1 }));
+    encrypted(format, encryption)
 }
 
 /// The overlay in that file, with the same `key`.
 pub fn overlay(image: ImageIndex, key: Option<&NodeName>) -> Value {
-    let mut node = json!({
+    let node = json!({
         "driver": "qcow2",
         "node-name": NodeName::overlay(image),
         "cache": { "direct": false, "no-flush": true },
         "file": NodeName::overlay_file(image),
         "backing": NodeName::disk(image),
     });
-    if let (Some(options), Some(key)) = (node.as_object_mut(), key) {
-        let encryption = json!({ "format": "luks", "key-secret": key });
+    let encryption = key.map(|key| json!({ "format": "luks", "key-secret": key }));
+    encrypted(node, encryption)
+}
+
+fn encrypted(mut node: Value, encryption: Option<Value>) -> Value {
+    if let (Some(options), Some(encryption)) = (node.as_object_mut(), encryption) {
         options.insert("encrypt".to_owned(), encryption);
     }
     node

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -204,12 +205,7 @@ impl Session {
         }
         let file = mount_point.to_owned();
         ledger.about_to(Step::Served { file })?;
-        let created = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(mount_point);
-        created.map_err(SessionError::file(mount_point))?;
+        create_private(mount_point).map_err(SessionError::file(mount_point))?;
         let served = Served::mount(mount_point, volume, connections)?;
         ledger.taken_with(Handle::Served(served));
         Ok(())
@@ -296,12 +292,7 @@ impl Session {
             path: file.display().to_string(),
             source,
         };
-        let created = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&file);
-        created.map_err(|error| failed(error.into()))?;
+        create_private(&file).map_err(|error| failed(error.into()))?;
         ledger.taken();
         let name = NodeName::overlay_key(image);
         let key = self.encrypted.contains(&image).then_some(&name);
@@ -338,6 +329,17 @@ pub struct Composed {
     since: Mark,
     /// The nodes that the daemon shows over NBD for it.
     exports: Vec<NodeName>,
+}
+
+/// Makes an empty file that nobody else may read.
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut options = File::options();
+    options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    Ok(())
 }
 
 fn opened(path: &Path) -> Result<(File, Bytes), SessionError> {
