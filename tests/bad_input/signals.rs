@@ -157,3 +157,18 @@ fn a_storage_daemon_that_dies_is_told() {
     let stderr = String::from_utf8_lossy(&outcome.stderr);
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
+
+#[test]
+fn a_storage_daemon_that_crashes_after_all_is_closed_loses_nothing() {
+    let lab = lab();
+    lab.script("tools/e2fsck", "exit 0\n");
+    lab.script(
+        "tools/qemu-storage-daemon",
+        "/usr/bin/qemu-storage-daemon \"$@\"\nkill -SEGV $$\n",
+    );
+    let run = lab.virt_fsck("-n -a disk.qcow2").tools_in("tools");
+    let outcome = run.changing_nothing();
+    outcome.is(0, &[("sda/p1", "clean"), ("sda/p2", "clean")]);
+    let told = "(SIGSEGV) and said nothing; all images were closed before";
+    assert!(outcome.stderr.contains(told), "{outcome}");
+}

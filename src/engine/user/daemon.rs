@@ -47,8 +47,12 @@ pub enum DaemonError {
 fn also(said: &str) -> String {
     match said.trim() {
         "" => String::new(),
-        text => format!(" ({})", text.replace('\n', "; ")),
+        text => format!(" ({})", one_line(text)),
     }
+}
+
+fn one_line(said: &str) -> String {
+    said.trim().replace('\n', "; ")
 }
 
 /// A running storage daemon.
@@ -57,6 +61,8 @@ pub struct Daemon {
     child: Child,
     qmp: Qmp<BufReader<ChildStdout>, ChildStdin>,
     printed: tokio::task::JoinHandle<String>,
+    /// The names of the nodes that are open, as they were added.
+    open: Vec<Value>,
 }
 
 /// A node shown as a plain file.
@@ -106,6 +112,7 @@ impl Daemon {
                 child,
                 qmp,
                 printed,
+                open: Vec::new(),
             }),
             Err(cause) => Err(DaemonError::Asked {
                 what: "starting the storage daemon".to_owned(),
@@ -139,6 +146,7 @@ impl Daemon {
     async fn try_add_node(&mut self, node: &Value) -> Result<(), QmpError> {
         tracing::debug!(target: "virt_fsck::command", "blockdev-add {node}");
         self.qmp.execute("blockdev-add", node.clone()).await?;
+        self.open.extend(node.get("node-name").cloned());
         Ok(())
     }
 
@@ -187,10 +195,15 @@ impl Daemon {
     /// # Errors
     /// When it is in use, or with the daemon's words.
     pub async fn remove_node(&mut self, node: &NodeName) -> Result<(), DaemonError> {
-        let node_name = json!({ "node-name": node });
-        let removed = self.qmp.execute("blockdev-del", node_name).await;
+        let removed = self.try_remove_node(json!(node)).await;
         let what = format!("closing {}", node.as_str());
-        self.told(&what, removed).await?;
+        self.told(&what, removed).await
+    }
+
+    async fn try_remove_node(&mut self, name: Value) -> Result<(), QmpError> {
+        let node = json!({ "node-name": name });
+        self.qmp.execute("blockdev-del", node).await?;
+        self.open.retain(|open| *open != name);
         Ok(())
     }
 
@@ -284,8 +297,16 @@ impl Daemon {
     /// Stops the daemon: all images are flushed and closed afterwards.
     ///
     /// # Errors
-    /// When it does not end well.
+    /// When it ends badly before the images are closed. What it does afterwards is only told:
+    /// QEMU 10.0 has been seen to crash while it ends.
     pub async fn stop(mut self) -> Result<(), DaemonError> {
+        // What lies on others was added after them.
+        for name in self.open.clone().into_iter().rev() {
+            if self.try_remove_node(name).await.is_err() {
+                break;
+            }
+        }
+        let closed = self.open.is_empty();
         let quit = self.qmp.execute("quit", json!({})).await;
         let status = match quit {
             Ok(_) => self.child.wait().await,
@@ -296,7 +317,7 @@ impl Daemon {
             tool: Tool::STORAGE_DAEMON.name,
             source,
         })?;
-        match quit {
+        let ended = match quit {
             Err(cause) => Err(DaemonError::Asked {
                 what: "stopping the storage daemon".to_owned(),
                 cause,
@@ -308,7 +329,19 @@ impl Daemon {
                 stderr: said,
             }
             .into()),
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                if !said.trim().is_empty() {
+                    tracing::warn!("the storage daemon said: {}", one_line(&said));
+                }
+                Ok(())
+            }
+        };
+        match ended {
+            Err(error) if closed => {
+                tracing::warn!("{error}; all images were closed before, and nothing is lost");
+                Ok(())
+            }
+            ended => ended,
         }
     }
 
