@@ -1,5 +1,6 @@
 //! The disks of one domain, opened by one of the engines.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -142,6 +143,8 @@ pub struct ShownDisk {
     file: File,
     offset: Bytes,
     size: Bytes,
+    /// From where to where in the file nothing was ever written; nobody writes while it is shown.
+    hole: Cell<(u64, u64)>,
 }
 
 impl ShownDisk {
@@ -152,6 +155,7 @@ impl ShownDisk {
             file,
             offset,
             size,
+            hole: Cell::default(),
         }
     }
 
@@ -168,12 +172,24 @@ impl ShownDisk {
     /// Nothing was ever written there; `false` where that cannot be told.
     fn is_hole(&self, at: Bytes, length: usize) -> bool {
         let end = at.get().saturating_add(length as u64);
-        let size = self.offset.get().saturating_add(self.size.get());
+        let (from, to) = self.hole.get();
+        if from <= at.get() && end <= to {
+            return true;
+        }
+        let Some(data) = self.data_from(at) else {
+            return false;
+        };
+        self.hole.set((at.get(), data));
+        end <= data
+    }
+
+    /// Where the next data begins, or the disk ends.
+    fn data_from(&self, at: Bytes) -> Option<u64> {
+        let end = self.offset.checked_add(self.size)?.get();
         match rustix::fs::seek(&self.file, SeekFrom::Data(at.get())) {
-            Ok(data) => data >= end && end <= size,
-            // No data up to the end.
-            Err(Errno::NXIO) => end <= size,
-            Err(_) => false,
+            Ok(data) => Some(data.min(end)),
+            Err(Errno::NXIO) => Some(end),
+            Err(_) => None,
         }
     }
 }

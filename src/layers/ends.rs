@@ -57,9 +57,9 @@ impl<'a> Ends<'a> {
 
 impl Window {
     /// The bytes that a read of `length` wants, if they all lie in the window and it can be read.
-    fn part(&self, layer: &dyn ReadAt, offset: u64, length: usize) -> Option<&[u8]> {
-        let from = offset.checked_sub(self.start)?;
-        let to = from.checked_add(length as u64)?;
+    fn part(&self, layer: &dyn ReadAt, offset: Bytes, length: Bytes) -> Option<&[u8]> {
+        let from = offset.get().checked_sub(self.start)?;
+        let to = from.checked_add(length.get())?;
         if to > self.length {
             return None;
         }
@@ -77,9 +77,13 @@ impl ReadAt for Ends<'_> {
         self.layer.size()
     }
 
-    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+    fn held(&self, offset: Bytes, length: Bytes) -> Option<&[u8]> {
         let mut windows = self.windows.iter();
-        match windows.find_map(|window| window.part(self.layer, offset.get(), buffer.len())) {
+        windows.find_map(|window| window.part(self.layer, offset, length))
+    }
+
+    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        match self.held(offset, Bytes::new(buffer.len() as u64)) {
             Some(part) => buffer.copy_from_slice(part),
             // In the middle, or a bad sector lies near: it need not be among these.
             None => self.layer.read_exact_at(offset, buffer)?,
@@ -135,6 +139,12 @@ mod tests {
         let plain = disk.read_at(offset, length).map_err(|error| error.kind());
         let through = ends.read_at(offset, length).map_err(|error| error.kind());
         assert!(plain == through, "{length} at {offset}");
+        if let Some(held) = ends.held(offset, length) {
+            assert!(
+                plain.is_ok_and(|plain| plain == held),
+                "{length} at {offset}"
+            );
+        }
     }
 
     #[test]

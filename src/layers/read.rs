@@ -1,5 +1,6 @@
 //! Reading a layer's bytes, wherever they lie.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::layers::extent::{ExtentMap, ImageIndex};
@@ -19,6 +20,22 @@ pub trait ReadAt {
     /// # Errors
     /// `UnexpectedEof` if the buffer reaches past the end, else what the system says.
     fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// `length` bytes from `offset`, if they are in memory and need not be copied.
+    fn held(&self, _offset: Bytes, _length: Bytes) -> Option<&[u8]> {
+        None
+    }
+
+    /// `length` bytes from `offset`: those that are held, or a new buffer.
+    ///
+    /// # Errors
+    /// As [`ReadAt::read_at`].
+    fn look_at(&self, offset: Bytes, length: Bytes) -> io::Result<Cow<'_, [u8]>> {
+        match self.held(offset, length) {
+            Some(held) => Ok(Cow::Borrowed(held)),
+            None => self.read_at(offset, length).map(Cow::Owned),
+        }
+    }
 
     /// `length` bytes from `offset` in a new buffer.
     ///

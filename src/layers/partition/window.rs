@@ -29,6 +29,13 @@ impl ReadAt for Window<'_> {
         self.length
     }
 
+    fn held(&self, offset: Bytes, length: Bytes) -> Option<&[u8]> {
+        offset
+            .checked_add(length)
+            .filter(|end| *end <= self.length)?;
+        self.disk.held(self.start.checked_add(offset)?, length)
+    }
+
     fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
         if buffer.is_empty() {
             return Ok(());

@@ -13,13 +13,13 @@ const HEAD: Bytes = Bytes::kib(512);
 /// A layer with its beginning in memory.
 pub(super) struct Probe<'a> {
     layer: &'a dyn ReadAt,
-    head: Vec<u8>,
+    head: Cow<'a, [u8]>,
 }
 
 impl<'a> Probe<'a> {
     /// Reads the beginning.
     pub(super) fn new(layer: &'a dyn ReadAt) -> io::Result<Self> {
-        let head = layer.read_at(Bytes::ZERO, layer.size().min(HEAD))?;
+        let head = layer.look_at(Bytes::ZERO, layer.size().min(HEAD))?;
         Ok(Self { layer, head })
     }
 
@@ -51,10 +51,8 @@ impl<'a> Probe<'a> {
         {
             return Ok(Some(Cow::Borrowed(part)));
         }
-        let part = self
-            .layer
-            .read_at(Bytes::new(offset), Bytes::new(length as u64))?;
-        Ok(Some(Cow::Owned(part)))
+        let (offset, length) = (Bytes::new(offset), Bytes::new(length as u64));
+        self.layer.look_at(offset, length).map(Some)
     }
 }
 
