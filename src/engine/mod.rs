@@ -4,4 +4,5 @@ pub mod choice;
 pub mod kernel;
 pub mod overlay_key;
 pub mod session;
+pub mod shown_disk;
 pub mod user;

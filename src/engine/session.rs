@@ -1,13 +1,9 @@
 //! The disks of one domain, opened by one of the engines.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
 
 use crate::engine::kernel::activation::Opened;
 use crate::engine::kernel::arrays::ArrayError;
@@ -18,6 +14,7 @@ use crate::engine::kernel::nbd::NbdError;
 use crate::engine::kernel::table::TableError;
 use crate::engine::kernel::volumes::VolumesError;
 use crate::engine::kernel::{self};
+use crate::engine::shown_disk::{ShownDisk, ShownDisks};
 use crate::engine::user;
 use crate::engine::user::composed::{ConnectionError, ServeError};
 use crate::engine::user::daemon::{DaemonError, Export};
@@ -26,7 +23,6 @@ use crate::guard::host::HostClaim;
 use crate::guard::image_lock::LockError;
 use crate::layers::dormant::{DormantArray, DormantGroup};
 use crate::layers::extent::{ExtentMap, ImageIndex};
-use crate::layers::read::{ReadAt, ReadImages};
 use crate::layers::tree::LayerPath;
 use crate::ledger::book::Left;
 use crate::ledger::{Ledger, LedgerError, Mark, Step};
@@ -135,109 +131,6 @@ pub struct DiskToOpen<'a> {
     pub claim: &'a mut HostClaim,
 }
 
-/// A disk, opened for the parsers to read.
-#[derive(Debug)]
-#[must_use = "a shown disk must be taken back"]
-pub struct ShownDisk {
-    pub(super) export: Option<Export>,
-    file: File,
-    offset: Bytes,
-    size: Bytes,
-    /// From where to where in the file nothing was ever written; nobody writes while it is shown.
-    hole: Cell<(u64, u64)>,
-}
-
-impl ShownDisk {
-    /// The disk whose `size` bytes begin at `offset` of a file.
-    pub(super) fn new(file: File, offset: Bytes, size: Bytes) -> Self {
-        Self {
-            export: None,
-            file,
-            offset,
-            size,
-            hole: Cell::default(),
-        }
-    }
-
-    /// Its size as the guest sees it.
-    pub fn size(&self) -> Bytes {
-        self.size
-    }
-}
-
-/// A read of so many bytes takes longer than to ask whether there is anything to read.
-const WORTH_ASKING: usize = 64 * 1024;
-
-impl ShownDisk {
-    /// Nothing was ever written there; `false` where that cannot be told.
-    fn is_hole(&self, at: Bytes, length: usize) -> bool {
-        let end = at.get().saturating_add(length as u64);
-        let (from, to) = self.hole.get();
-        if from <= at.get() && end <= to {
-            return true;
-        }
-        let Some(data) = self.data_from(at) else {
-            return false;
-        };
-        self.hole.set((at.get(), data));
-        end <= data
-    }
-
-    /// Where the next data begins, or the disk ends.
-    fn data_from(&self, at: Bytes) -> Option<u64> {
-        let end = self.offset.checked_add(self.size)?.get();
-        match rustix::fs::seek(&self.file, SeekFrom::Data(at.get())) {
-            Ok(data) => Some(data.min(end)),
-            Err(Errno::NXIO) => Some(end),
-            Err(_) => None,
-        }
-    }
-}
-
-impl ReadAt for ShownDisk {
-    fn size(&self) -> Bytes {
-        self.size
-    }
-
-    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
-        let at = self.offset.checked_add(offset);
-        let at = at.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if buffer.len() >= WORTH_ASKING && self.is_hole(at, buffer.len()) {
-            buffer.fill(0);
-            return Ok(());
-        }
-        self.file.read_exact_at(buffer, at.get())
-    }
-}
-
-/// The disks that parsers read, by index.
-#[derive(Debug, Default)]
-pub struct ShownDisks(Vec<Option<ShownDisk>>);
-
-impl ShownDisks {
-    /// Adds the next disk; `None` if it could not be opened.
-    pub fn push(&mut self, disk: Option<ShownDisk>) {
-        self.0.push(disk);
-    }
-
-    /// Adds a disk with a number of its own.
-    pub fn put(&mut self, image: ImageIndex, disk: ShownDisk) {
-        if self.0.len() <= image.0 {
-            self.0.resize_with(image.0.saturating_add(1), || None);
-        }
-        if let Some(place) = self.0.get_mut(image.0) {
-            *place = Some(disk);
-        }
-    }
-}
-
-impl ReadImages for ShownDisks {
-    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
-        let disk = self.0.get(index.0)?.as_ref()?;
-        Some(disk)
-    }
-}
-
 /// A filesystem, shown as a file or device.
 #[derive(Debug)]
 #[must_use = "a shown filesystem must be taken back"]
@@ -320,7 +213,7 @@ impl Session {
     /// The first error; the others are taken back all the same.
     pub async fn hide(&mut self, disks: ShownDisks) -> Result<(), SessionError> {
         let mut outcome = Ok(());
-        for disk in disks.0.into_iter().flatten() {
+        for disk in disks {
             let ShownDisk { export, file, .. } = disk;
             drop(file);
             if let (Some(export), Self::User(session)) = (export, &mut *self) {

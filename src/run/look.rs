@@ -1,7 +1,8 @@
 //! Opening the disks of a domain with an engine, and looking what is inside.
 
 use crate::check::outcome::Verdict;
-use crate::engine::session::{DiskToOpen, Session, SessionError, ShownDisk, ShownDisks};
+use crate::engine::session::{DiskToOpen, Session, SessionError};
+use crate::engine::shown_disk::{ShownDisk, ShownDisks};
 use crate::engine::user::nodes::Access;
 use crate::layers::dormant::{Activated, Activation, Opener, Peeled};
 use crate::layers::extent::ImageIndex;

@@ -10,9 +10,8 @@ use crate::engine::kernel::loops::LoopDevice;
 use crate::engine::kernel::nbd::{self, Nbd};
 use crate::engine::kernel::table::{self, DeviceNumber};
 use crate::engine::kernel::{mapping, module, snapshot};
-use crate::engine::session::{
-    DiskToOpen, SessionError, Shown, ShownDisk, Writes, announce_overlay,
-};
+use crate::engine::session::{DiskToOpen, SessionError, Shown, Writes, announce_overlay};
+use crate::engine::shown_disk::ShownDisk;
 use crate::engine::user::nodes::{self, Access};
 use crate::guard::image_lock::ImageLock;
 use crate::layers::extent::{Extent, ExtentMap, ImageIndex};

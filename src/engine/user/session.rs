@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::overlay_key;
 use crate::engine::session::{
-    DiskToOpen, SessionError, Shown, ShownDisk, Writes, announce_overlay, make_folder,
+    DiskToOpen, SessionError, Shown, Writes, announce_overlay, make_folder,
 };
+use crate::engine::shown_disk::ShownDisk;
 use crate::engine::user::composed::{Connections, Served, THREADS, Volume};
 use crate::engine::user::daemon::{Daemon, Export};
 use crate::engine::user::nodes::{self, Access};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::ArrayError;
 use crate::engine::kernel::session::device_size;
-use crate::engine::session::ShownDisk;
+use crate::engine::shown_disk::ShownDisk;
 use crate::layers::md::{self, ArrayId};
 use crate::names::ArrayName;
 use crate::units::Bytes;
