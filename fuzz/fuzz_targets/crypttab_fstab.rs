@@ -5,6 +5,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use virt_fsck::reach::{crypttab, fstab};
+use virt_fsck_fuzz as _;
 
 fuzz_target!(|text: &str| {
     for entry in crypttab::parse(text, Path::new("/etc/crypttab")) {

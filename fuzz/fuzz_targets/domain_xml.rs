@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use virt_fsck_fuzz as _;
 
 fuzz_target!(|xml: &str| {
     let _ = virt_fsck::domain::xml::parse(xml);

@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use virt_fsck::layers::luks::{header, metadata_area};
 use virt_fsck::units::Bytes;
+use virt_fsck_fuzz as _;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = header::uuid(bytes);

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use virt_fsck::layers::lvm::{VolumeGroup, text};
+use virt_fsck_fuzz as _;
 
 fuzz_target!(|text: &[u8]| {
     if let Ok(root) = text::parse(text) {

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use virt_fsck::check::image::qcow2;
+use virt_fsck_fuzz as _;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = qcow2::header(bytes);

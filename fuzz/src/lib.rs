@@ -4,6 +4,7 @@
 //! bytes (eight bytes), then records of sectors that are not zero: disk (one byte), first sector (eight
 //! bytes), how many (one byte), their bytes. `fuzz/seeds` writes the same of real images.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -15,6 +16,50 @@ use virt_fsck::units::{Bytes, SectorSize};
 
 const SECTOR: usize = 512;
 const MOST_DISKS: u8 = 4;
+
+/// Nothing that is parsed needs more, in bytes.
+const LARGEST_ALLOCATION: usize = 64 << 20;
+
+/// The system's allocator, for no more than is needed. There is no unsafe code in the parsers for a
+/// sanitizer to find, and with one every buffer is mapped anew, which takes most of the time.
+struct Bounded;
+
+#[global_allocator]
+static ALLOCATOR: Bounded = Bounded;
+
+/// Ends the fuzzer, which then keeps the input.
+fn bound(size: usize) {
+    if size > LARGEST_ALLOCATION {
+        eprintln!("ERROR: an allocation of {size} bytes");
+        std::process::abort();
+    }
+}
+
+// SAFETY: all is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Bounded {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        bound(layout.size());
+        // SAFETY: by the caller's word.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        bound(layout.size());
+        // SAFETY: by the caller's word.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        bound(size);
+        // SAFETY: by the caller's word.
+        unsafe { System.realloc(place, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: by the caller's word.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
 
 /// One disk.
 #[derive(Debug, Default)]
