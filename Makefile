@@ -10,7 +10,7 @@ VIRT_FSCK := $(CARGO_TARGET_DIR)/release/virt-fsck
 # The distribution's own: what apt installs for Python is there.
 PYTHON := /usr/bin/python3
 
-.PHONY: all build demo test bench bench-host corpus corpus-xml corpus-e2fsprogs fuzz fmt lint clean help
+.PHONY: all build demo test bench bench-host kill-matrix corpus corpus-xml corpus-e2fsprogs fuzz fmt lint clean help
 
 all: build
 
@@ -36,6 +36,12 @@ bench-host: ## measure opening and closing a host's storage against the commands
 	tests/install-tools build run bench-vm
 	cargo build --release --locked
 	tests/bench-vm/run --timeout 1200 --disk 2G tests/bench-vm/measure $(VIRT_FSCK)
+
+kill-matrix: ## kill it at every moment of three routes, on each engine, and see the host put back (20 minutes)
+	tests/install-tools build run bench-vm
+	cargo build --release --locked
+	tests/bench-vm/run --timeout 3600 --disk 2G --env KILL_STEP=1 tests/bench-vm/suite $(VIRT_FSCK) \
+		kill-route-2 kill-route-5 kill-route-7
 
 corpus: corpus-xml corpus-e2fsprogs ## run other projects' test data: libvirt's domains, e2fsprogs' damaged images
 

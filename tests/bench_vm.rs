@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 /// into emulating the processor.
 const LIMIT: u32 = 3000;
 
-/// How the scenarios are called that have virt-fsck killed at every moment, and one more: they take
+/// How the scenarios are called that have virt-fsck killed at many moments, and some more: they take
 /// as long as all others, and have a machine of their own, which runs at the same time.
-const SECOND_MACHINE: [&str; 2] = ["kill-", "raid"];
+const SECOND_MACHINE: [&str; 3] = ["kill-", "raid", "random-"];
 
 fn is_for_the_second_machine(scenario: &str) -> bool {
     let mut beginnings = SECOND_MACHINE.iter();

@@ -3,7 +3,7 @@
 use crate::check::checker::{self, Checker};
 use crate::check::outcome::Verdict;
 use crate::layers::dormant::Opener;
-use crate::layers::filesystem::{Elsewhere, Filesystem};
+use crate::layers::filesystem::Filesystem;
 use crate::layers::tree::{Content, Layer};
 
 /// What is to be done for a layer.
@@ -91,16 +91,6 @@ pub fn beyond_the_user_engine(layer: &Layer, no_kernel: &str) -> Verdict {
         } => format!("{reason}: {no_kernel}"),
         Content::Dormant { reason, .. } => {
             format!("{reason}, which the user engine cannot open: {no_kernel}")
-        }
-        Content::Filesystem(filesystem) if filesystem.record.elsewhere != Elsewhere::Nothing => {
-            let other = match filesystem.record.elsewhere {
-                Elsewhere::Devices { .. } => "another device of it",
-                _ => "its journal",
-            };
-            format!(
-                "{other} is on the same disk, and the user engine cannot show both at once: \
-                 {no_kernel}"
-            )
         }
         _ => no_kernel.to_owned(),
     })

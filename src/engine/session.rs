@@ -182,6 +182,15 @@ pub enum Writes {
     ToAnOverlay,
 }
 
+/// What else of the same disks is shown at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// Another part of a disk.
+    Another,
+}
+
 /// A domain's disks in the hands of an engine.
 #[derive(Debug)]
 pub enum Session {
@@ -277,9 +286,10 @@ impl Session {
         layer: &LayerPath,
         extents: &ExtentMap,
         writes: Writes,
+        beside: Beside,
     ) -> Result<Shown, SessionError> {
         match self {
-            Self::User(session) => session.show(ledger, layer, extents, writes).await,
+            Self::User(session) => session.show(ledger, layer, extents, writes, beside).await,
             Self::Kernel(session) => session.show(ledger, extents, writes).await,
         }
     }

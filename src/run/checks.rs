@@ -10,7 +10,7 @@ use crate::check::outcome::{Event, LayerResult, Verdict};
 use crate::check::run::check;
 use crate::cmd::confine;
 use crate::engine::choice::{EngineChoice, kernel_engine_follows};
-use crate::engine::session::{Session, SessionError, Shown, Writes, overlay_is_full};
+use crate::engine::session::{Beside, Session, SessionError, Shown, Writes, overlay_is_full};
 use crate::layers::extent::ImageIndex;
 use crate::layers::filesystem::Filesystem;
 use crate::layers::tree::{Layer, ReadOnly};
@@ -65,15 +65,14 @@ pub async fn check_all<'l>(
             } => match companions_of(layer, filesystem, &looked.layers) {
                 Err(verdict) => LayerResult::without_checker(verdict),
                 Ok(companions)
-                    if !can_show_all(session, layer, &companions)
-                        || awaits_the_kernel_engine(
-                            layer,
-                            &companions,
-                            session,
-                            reached,
-                            mode,
-                            run.options.engine,
-                        ) =>
+                    if awaits_the_kernel_engine(
+                        layer,
+                        &companions,
+                        session,
+                        reached,
+                        mode,
+                        run.options.engine,
+                    ) =>
                 {
                     left.push(layer);
                     continue;
@@ -150,15 +149,14 @@ fn awaits_the_kernel_engine(
         && kernel_engine_follows(choice)
 }
 
-/// QEMU lets one export write to a disk, not two to parts of the same.
-fn can_show_all(session: &Session, layer: &Layer, companions: &Companions<'_>) -> bool {
+/// Whether two of what is to be shown at once lie on the same disk.
+fn shares_a_disk(layer: &Layer, companions: &Companions<'_>) -> bool {
     let mut taken = HashSet::new();
-    matches!(session, Session::Kernel(_))
-        || companions.all().chain([layer]).all(|layer| {
-            let places = layer.extents.places();
-            let own: HashSet<ImageIndex> = places.map(|extent| extent.image).collect();
-            own.into_iter().all(|image| taken.insert(image))
-        })
+    !companions.all().chain([layer]).all(|layer| {
+        let places = layer.extents.places();
+        let own: HashSet<ImageIndex> = places.map(|extent| extent.image).collect();
+        own.into_iter().all(|image| taken.insert(image))
+    })
 }
 
 /// Several devices are one filesystem, which is checked once.
@@ -269,14 +267,18 @@ async fn show(
     task: &Task<'_>,
     writes: Writes,
 ) -> Result<Together, SessionError> {
+    let beside = match shares_a_disk(task.layer, &task.companions) {
+        true => Beside::Another,
+        false => Beside::Nothing,
+    };
     let mut others = Vec::new();
     for layer in task.companions.all() {
-        match show_one(run, session, layer, writes).await {
+        match show_one(run, session, layer, writes, beside).await {
             Ok(other) => others.push(other),
             Err(error) => return Err(given_up(run, session, others, error).await),
         }
     }
-    match show_one(run, session, task.layer, writes).await {
+    match show_one(run, session, task.layer, writes, beside).await {
         Ok(own) => {
             let devices = others.split_off(usize::from(task.companions.journal.is_some()));
             Ok(Together {
@@ -294,8 +296,9 @@ async fn show_one(
     session: &mut Session,
     layer: &Layer,
     writes: Writes,
+    beside: Beside,
 ) -> Result<Shown, SessionError> {
-    let shown = session.show(run.ledger, &layer.path, &layer.extents, writes);
+    let shown = session.show(run.ledger, &layer.path, &layer.extents, writes, beside);
     shown.await
 }
 

@@ -212,17 +212,24 @@ fn devices_that_do_not_make_up_one_filesystem_are_not_checked() {
     lab.look(&format!("-n {BOTH} -a c.img"))
         .is(128, &verdicts)
         .says("sda", &["twice", "device 2 is sdb, device 2 is sdc"]);
-    // Both as partitions of one disk, which is for the kernel engine.
+}
+
+#[test]
+fn two_devices_may_be_partitions_of_one_disk() {
     if !is_root() {
         return;
     }
+    let lab = Lab::new();
+    over_two(&lab);
     lab.sh("truncate -s 260M disk.img; sfdisk -q disk.img <<'END'\n\
          label: gpt\nstart=2048, size=262144\nstart=264192, size=262144\nEND");
     lab.put("a.img", "disk.img", 2048);
     lab.put("b.img", "disk.img", 264_192);
+    let verdicts = [("sda/p1", "clean"), ("sda/p2", "nothing-to-check")];
     lab.look("-n --engine user -a disk.img --image-format raw")
-        .is(128, &[("sda/p1", "not-checked"), ("sda/p2", "not-checked")])
-        .says("sda/p1", &["another device of it is on the same disk"]);
+        .is(0, &verdicts);
+    lab.look("-p --engine user -a disk.img --image-format raw")
+        .is(0, &verdicts);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::overlay_key;
 use crate::engine::session::{
-    DiskToOpen, SessionError, Shown, Writes, announce_overlay, make_folder,
+    Beside, DiskToOpen, SessionError, Shown, Writes, announce_overlay, make_folder,
 };
 use crate::engine::shown_disk::ShownDisk;
 use crate::engine::user::composed::{Connections, Served, THREADS, Volume};
@@ -34,6 +34,8 @@ pub struct Session {
     overlaid: Vec<ImageIndex>,
     /// The NBD server's socket, once there is one.
     nbd_socket: Option<PathBuf>,
+    /// The nodes that are shown over NBD, once for each composed file that needs them.
+    exported: Vec<NodeName>,
     exposed: usize,
 }
 
@@ -73,6 +75,7 @@ impl Session {
             encrypted: Vec::new(),
             overlaid: Vec::new(),
             nbd_socket: None,
+            exported: Vec::new(),
             exposed: 0,
         })
     }
@@ -118,7 +121,8 @@ impl Session {
     }
 
     /// Shows a filesystem: by an export of the daemon where it lies in one extent of a disk, else as
-    /// a file of our own.
+    /// a file of our own. Such an export takes the right to resize the disk for itself
+    /// (block/export/fuse.c of QEMU), so that there can be only one.
     ///
     /// # Errors
     /// When the overlay cannot be made or the daemon refuses; nothing of it is left then.
@@ -128,9 +132,10 @@ impl Session {
         layer: &LayerPath,
         extents: &ExtentMap,
         writes: Writes,
+        beside: Beside,
     ) -> Result<Shown, SessionError> {
         self.exposed += 1;
-        let Some(extent) = extents.single() else {
+        let (Some(extent), Beside::Nothing) = (extents.single(), beside) else {
             return self.compose(ledger, layer, extents, writes).await;
         };
         let below = self.below(ledger, extent.image, writes).await?;
@@ -197,7 +202,7 @@ impl Session {
         composed: &mut Composed,
     ) -> Result<(), SessionError> {
         for (_, node) in disks {
-            self.daemon.export_nbd(node, Access::Write).await?;
+            self.export_nbd(node).await?;
             composed.exports.push(node.clone());
         }
         let mut connections = Vec::new();
@@ -226,10 +231,28 @@ impl Session {
             .await
             .map_err(SessionError::from);
         for node in &composed.exports {
-            let taken_back = self.daemon.take_back_nbd(node).await;
-            outcome = outcome.and(taken_back.map_err(SessionError::from));
+            outcome = outcome.and(self.take_back_nbd(node).await);
         }
         outcome
+    }
+
+    /// Shows a node over NBD once, however many composed files need it.
+    async fn export_nbd(&mut self, node: &NodeName) -> Result<(), SessionError> {
+        if !self.exported.contains(node) {
+            self.daemon.export_nbd(node, Access::Write).await?;
+        }
+        self.exported.push(node.clone());
+        Ok(())
+    }
+
+    async fn take_back_nbd(&mut self, node: &NodeName) -> Result<(), SessionError> {
+        if let Some(index) = self.exported.iter().position(|exported| exported == node) {
+            self.exported.swap_remove(index);
+        }
+        match self.exported.contains(node) {
+            true => Ok(()),
+            false => Ok(self.daemon.take_back_nbd(node).await?),
+        }
     }
 
     /// The socket of the daemon's NBD server, which is started when it is first needed.
