@@ -27,7 +27,7 @@ test: ## format, lints and tests
 	cargo build --release --locked
 	VIRT_FSCK_BINARY=$(VIRT_FSCK) cargo test --locked
 
-bench: ## measure against the bare checkers (needs 12 GB of disk and some minutes)
+bench: ## measure against the bare checkers (needs 13 GB of disk and some minutes)
 	tests/install-tools build run bench
 	cargo build --release --locked
 	$(PYTHON) tests/bench/run --virt-fsck $(VIRT_FSCK) --cache $(BENCH)
