@@ -52,7 +52,20 @@ pub enum LockError {
 #[must_use = "the locks go when it is dropped"]
 pub struct ImageLock {
     /// Open for as long as the locks are held.
-    _image: File,
+    image: File,
+}
+
+impl Drop for ImageLock {
+    /// A child that is being started has the open file too until it becomes its program, so to close
+    /// ours is not enough.
+    fn drop(&mut self) {
+        for permission in [CONSISTENT_READ, WRITE, RESIZE] {
+            for byte in [DONE + permission, BARRED + permission] {
+                // There is nothing more to be done than to close it.
+                let _unlocked = fcntl(&self.image, libc::F_OFD_SETLK, libc::F_UNLCK, byte);
+            }
+        }
+    }
 }
 
 impl ImageLock {
@@ -72,7 +85,8 @@ impl ImageLock {
         };
         let barred = [WRITE, RESIZE];
         let image = File::open(path).map_err(system)?;
-        let refuse_if_used = || match is_used(&image, done, &barred) {
+        let lock = Self { image };
+        let refuse_if_used = || match is_used(&lock.image, done, &barred) {
             Ok(false) => Ok(()),
             Ok(true) => Err(LockError::InUse(path.to_owned())),
             Err(source) => Err(system(source)),
@@ -83,7 +97,7 @@ impl ImageLock {
         let ours = done.iter().map(|n| DONE + n);
         for byte in ours.chain(barred.iter().map(|n| BARRED + n)) {
             // Locks of QEMU's are shared ones: who has it locked for itself is somebody else.
-            match fcntl(&image, libc::F_OFD_SETLK, libc::F_RDLCK, byte) {
+            match fcntl(&lock.image, libc::F_OFD_SETLK, libc::F_RDLCK, byte) {
                 Ok(_) => {}
                 Err(error) if is_conflict(&error) => {
                     return Err(LockError::InUse(path.to_owned()));
@@ -92,7 +106,7 @@ impl ImageLock {
             }
         }
         refuse_if_used()?;
-        Ok(Self { _image: image })
+        Ok(lock)
     }
 }
 
@@ -236,6 +250,16 @@ mod tests {
                 drop(held);
             }
         }
+    }
+
+    #[test]
+    fn a_child_that_is_being_started_does_not_keep_it_locked() {
+        let file = image(RAW);
+        let lock = ImageLock::take(&file, Access::Write).unwrap();
+        let of_the_child = lock.image.try_clone().unwrap();
+        drop(lock);
+        let again = ImageLock::take(&file, Access::Write).unwrap();
+        drop((again, of_the_child));
     }
 
     #[test]
