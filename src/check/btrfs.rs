@@ -39,22 +39,16 @@ fn repairs(subject: &Subject<'_>) -> bool {
 }
 
 pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
-    let Runs {
-        code,
-        output,
-        done,
-        steps,
-    } = *runs;
-    if let Some(verdict) = no_answer(code, output) {
+    if let Some(verdict) = no_answer(runs.code, runs.output) {
         return Judgement::done(verdict);
     }
     // What a repair says of itself does not count; the look after it does.
-    let is_look = done.len() != 2;
-    let sound = is_sound(code, output);
-    if !is_look || !sound && done.len() < steps {
+    let is_look = runs.done.len() != 2;
+    let sound = is_sound(runs.code, runs.output);
+    if !is_look || !sound && runs.done.len() < runs.steps {
         return Judgement::GoOn;
     }
-    match (sound, done.len()) {
+    match (sound, runs.done.len()) {
         (true, 1) if subject.is_dirty() => Judgement::noted(
             Verdict::Clean,
             "what was synced last is still in its log, which the next mount replays; the trees \
@@ -62,7 +56,7 @@ pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
         ),
         (true, 1) => Judgement::done(Verdict::Clean),
         (true, _) => Judgement::done(Verdict::Corrected),
-        (false, _) => left(subject, output),
+        (false, _) => left(subject, runs.output),
     }
 }
 

@@ -21,24 +21,18 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
 }
 
 pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
-    let Runs {
-        code,
-        output,
-        done,
-        steps,
-    } = *runs;
-    if let Some(reason) = no_answer(output) {
+    if let Some(reason) = no_answer(runs.output) {
         return Judgement::done(Verdict::NotChecked(reason));
     }
-    match (done.len(), code) {
+    match (runs.done.len(), runs.code) {
         (1, 0) => clean(subject),
-        (1, CORRECTED) if steps > 1 => Judgement::GoOn,
+        (1, CORRECTED) if runs.steps > 1 => Judgement::GoOn,
         (2, 0) => Judgement::done(Verdict::Corrected),
         (_, CORRECTED | ERRORS_LEFT) => match subject.mode {
             Mode::Preen => left_by_safe_repairs(),
             _ => Judgement::done(Verdict::ErrorsLeft),
         },
-        _ => Judgement::done(Verdict::Failed(ended("fsck.exfat", code, output))),
+        _ => Judgement::done(Verdict::Failed(ended("fsck.exfat", runs.code, runs.output))),
     }
 }
 

@@ -51,20 +51,14 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
 }
 
 pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
-    let Runs {
-        code,
-        output,
-        done,
-        steps,
-    } = *runs;
-    let replayed = match done {
-        [first, ..] if steps == 2 => Some(first.status.code().unwrap_or(i32::MAX)),
+    let replayed = match runs.done {
+        [first, ..] if runs.steps == 2 => Some(first.status.code().unwrap_or(i32::MAX)),
         _ => None,
     };
-    if done.len() < steps {
+    if runs.done.len() < runs.steps {
         return Judgement::GoOn;
     }
-    let verdict = verdict(code, output);
+    let verdict = verdict(runs.code, runs.output);
     match replayed {
         None => {}
         Some(code) if code & !(bits::CORRECTED | bits::REBOOT) == 0 => {

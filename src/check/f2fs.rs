@@ -33,13 +33,7 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
 }
 
 pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
-    let Runs {
-        code,
-        output,
-        done,
-        steps,
-    } = *runs;
-    match (done.len(), found(code, output)) {
+    match (runs.done.len(), found(runs.code, runs.output)) {
         (_, Found::Nothing(verdict)) => Judgement::done(verdict),
         (_, Found::Unopened) => Judgement::noted(
             Verdict::ErrorsLeft,
@@ -49,9 +43,9 @@ pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
         (2, _) => Judgement::GoOn,
         (1, Found::Sound) => Judgement::done(Verdict::Clean),
         (_, Found::Sound) => Judgement::done(Verdict::Corrected),
-        (1, Found::Errors) if steps > 1 => Judgement::GoOn,
+        (1, Found::Errors) if runs.steps > 1 => Judgement::GoOn,
         (1, Found::Errors) => left_by_looking("fsck.f2fs", subject.mode),
-        (_, Found::Errors) if has_damaged_superblock(output) => Judgement::noted(
+        (_, Found::Errors) if has_damaged_superblock(runs.output) => Judgement::noted(
             Verdict::ErrorsLeft,
             "one of its two superblocks is damaged, which fsck.f2fs cannot repair; the guest's \
              kernel does when it mounts it",

@@ -20,18 +20,12 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
 }
 
 pub(super) fn judge(runs: &Runs<'_>) -> Judgement {
-    let Runs {
-        code,
-        output,
-        done,
-        steps,
-    } = *runs;
-    match (done.len(), code) {
+    match (runs.done.len(), runs.code) {
         (1, 0) => Judgement::done(Verdict::Clean),
         (2, 0) => Judgement::done(Verdict::Corrected),
-        (1, 1) if steps > 1 => Judgement::GoOn,
+        (1, 1) if runs.steps > 1 => Judgement::GoOn,
         (_, 1) => Judgement::done(Verdict::ErrorsLeft),
-        _ => Judgement::done(Verdict::Failed(ended("fsck.fat", code, output))),
+        _ => Judgement::done(Verdict::Failed(ended("fsck.fat", runs.code, runs.output))),
     }
 }
 

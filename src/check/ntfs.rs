@@ -18,15 +18,12 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
 }
 
 pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
-    let Runs {
-        code, output, done, ..
-    } = *runs;
-    match (done.len(), code) {
+    match (runs.done.len(), runs.code) {
         (1, 0) => Judgement::GoOn,
-        (1, 1) if !output.contains("Error opening '") => errors(subject)
+        (1, 1) if !runs.output.contains("Error opening '") => errors(subject)
             .and_noted("ntfsfix was told to change nothing, whatever its words say of corrections"),
-        (1, _) => Judgement::done(Verdict::Failed(ended("ntfsfix", code, output))),
-        (_, 1) if output.contains("NTFS is inconsistent") => errors(subject),
+        (1, _) => Judgement::done(Verdict::Failed(ended("ntfsfix", runs.code, runs.output))),
+        (_, 1) if runs.output.contains("NTFS is inconsistent") => errors(subject),
         _ if subject.is_dirty() => errors(subject),
         (_, 0) => Judgement::done(Verdict::NotChecked(sound(
             ", that one's copy and the clusters in use",
@@ -35,7 +32,7 @@ pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
             Verdict::NotChecked(sound(" and that one's copy")),
             &format!(
                 "ntfsresize could not compare the clusters in use{}",
-                tail(output)
+                tail(runs.output)
             ),
         ),
     }

@@ -22,24 +22,17 @@ pub(super) fn steps(subject: &Subject<'_>) -> Vec<Step> {
 }
 
 pub(super) fn judge(subject: &Subject<'_>, runs: &Runs<'_>) -> Judgement {
-    let Runs {
-        code,
-        output,
-        done,
-        steps,
-    } = *runs;
-    if let Some(reason) = no_answer(output) {
+    if let Some(reason) = no_answer(runs.output) {
         return Judgement::done(Verdict::NotChecked(reason));
     }
-    let failed = || Judgement::done(Verdict::Failed(ended("xfs_repair", code, output)));
-    match (done.len(), code) {
+    match (runs.done.len(), runs.code) {
         (1, 0) => Judgement::done(Verdict::Clean),
-        (1, 1) if steps > 1 => Judgement::GoOn,
+        (1, 1) if runs.steps > 1 => Judgement::GoOn,
         (1, 1) => left_by_looking("xfs_repair", subject.mode),
         (2, 0) => Judgement::GoOn,
         (3, 0) => Judgement::done(Verdict::Corrected),
         (3, 1) => Judgement::done(Verdict::ErrorsLeft),
-        _ => failed(),
+        _ => Judgement::done(Verdict::Failed(ended("xfs_repair", runs.code, runs.output))),
     }
 }
 

@@ -13,6 +13,9 @@ use crate::layers::extent::ImageIndex;
 use crate::layers::read::{ReadAt, ReadImages};
 use crate::units::Bytes;
 
+/// A read of so many bytes takes longer than to ask whether there is anything to read.
+const WORTH_ASKING: usize = 64 * 1024;
+
 /// A disk, opened for the parsers to read.
 #[derive(Debug)]
 #[must_use = "a shown disk must be taken back"]
@@ -41,12 +44,7 @@ impl ShownDisk {
     pub fn size(&self) -> Bytes {
         self.size
     }
-}
 
-/// A read of so many bytes takes longer than to ask whether there is anything to read.
-const WORTH_ASKING: usize = 64 * 1024;
-
-impl ShownDisk {
     /// Nothing was ever written there; `false` where that cannot be told.
     fn is_hole(&self, at: Bytes, length: usize) -> bool {
         let end = at.get().saturating_add(length as u64);

@@ -10,7 +10,7 @@ use crate::layers::read::ReadAt;
 use crate::units::Bytes;
 
 /// All superblocks at the beginning lie inside, ZFS's two labels too.
-const HEAD: Bytes = Bytes::kib(512);
+pub(in crate::layers) const HEAD: Bytes = Bytes::kib(512);
 
 /// A layer is called blank by its first MiB.
 const AFTER_HEAD: Bytes = Bytes::kib(512);

@@ -150,13 +150,17 @@ fn awaits_the_kernel_engine(
 }
 
 /// Whether two of what is to be shown at once lie on the same disk.
-fn shares_a_disk(layer: &Layer, companions: &Companions<'_>) -> bool {
+fn beside(layer: &Layer, companions: &Companions<'_>) -> Beside {
     let mut taken = HashSet::new();
-    !companions.all().chain([layer]).all(|layer| {
+    let is_apart = companions.all().chain([layer]).all(|layer| {
         let places = layer.extents.places();
         let own: HashSet<ImageIndex> = places.map(|extent| extent.image).collect();
         own.into_iter().all(|image| taken.insert(image))
-    })
+    });
+    match is_apart {
+        true => Beside::Nothing,
+        false => Beside::Another,
+    }
 }
 
 /// Several devices are one filesystem, which is checked once.
@@ -267,10 +271,7 @@ async fn show(
     task: &Task<'_>,
     writes: Writes,
 ) -> Result<Together, SessionError> {
-    let beside = match shares_a_disk(task.layer, &task.companions) {
-        true => Beside::Another,
-        false => Beside::Nothing,
-    };
+    let beside = beside(task.layer, &task.companions);
     let mut others = Vec::new();
     for layer in task.companions.all() {
         match show_one(run, session, layer, writes, beside).await {

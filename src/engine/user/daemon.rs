@@ -45,9 +45,9 @@ pub enum DaemonError {
 }
 
 fn also(said: &str) -> String {
-    match said.trim() {
+    match one_line(said).as_str() {
         "" => String::new(),
-        text => format!(" ({})", one_line(text)),
+        text => format!(" ({text})"),
     }
 }
 
@@ -330,8 +330,9 @@ impl Daemon {
             }
             .into()),
             Ok(_) => {
-                if !said.trim().is_empty() {
-                    tracing::warn!("the storage daemon said: {}", one_line(&said));
+                let said = one_line(&said);
+                if !said.is_empty() {
+                    tracing::warn!("the storage daemon said: {said}");
                 }
                 Ok(())
             }

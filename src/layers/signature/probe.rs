@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 use std::io;
 
+use crate::layers::ends::HEAD;
 use crate::layers::read::ReadAt;
 use crate::layers::signature::field;
 use crate::units::Bytes;
-
-/// Read once: all superblocks at the beginning of a layer lie inside it, ZFS's two labels too.
-const HEAD: Bytes = Bytes::kib(512);
 
 /// A layer with its beginning in memory.
 pub(super) struct Probe<'a> {
