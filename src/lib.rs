@@ -19,6 +19,7 @@ pub mod cause;
 pub mod cli;
 pub mod cmd;
 pub mod config;
+pub mod crypt;
 pub mod dry_run;
 pub mod folders;
 pub mod interrupt;
