@@ -32,6 +32,12 @@ bench: ## measure against the bare checkers (needs 13 GB of disk and some minute
 	cargo build --release --locked
 	$(PYTHON) tests/bench/run --virt-fsck $(VIRT_FSCK) --cache $(BENCH)
 
+bench-luks: ## measure decrypting a guest's LUKS2: beside no encryption, the cipher alone, and dm-crypt in the bench machine
+	tests/install-tools build run bench bench-vm
+	cargo build --release --locked
+	$(PYTHON) tests/bench/encrypted --virt-fsck $(VIRT_FSCK) --cache $(BENCH)
+	tests/bench-vm/run --timeout 1200 --disk 2G tests/bench-vm/measure-luks $(VIRT_FSCK)
+
 bench-host: ## measure opening and closing a host's storage against the commands typed by hand
 	tests/install-tools build run bench-vm
 	cargo build --release --locked

@@ -8,7 +8,7 @@ use crate::allow::Allowance;
 use crate::check::checker::Mode;
 use crate::domain::model::Format;
 use crate::engine::choice::EngineChoice;
-use crate::keys::KeySelector;
+use crate::keys::{DetachedHeader, KeySelector};
 use crate::reach::chain;
 use crate::run::Action;
 
@@ -142,6 +142,10 @@ pub struct HostLayers {
     /// ID is its name, its device, its UUID or all; may be given several times
     #[arg(long, value_name = "SELECTOR")]
     pub key: Vec<KeySelector>,
+
+    /// A layer of the guest, such as vda/p3, is a LUKS container whose header is in FILE
+    #[arg(long, value_name = "LAYER:FILE")]
+    pub header: Vec<DetachedHeader>,
 
     /// Read FILE instead of /etc/virt-fsck.toml
     #[arg(long, value_name = "FILE")]

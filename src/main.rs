@@ -11,6 +11,7 @@ use virt_fsck::check::outcome::Observer;
 use virt_fsck::cli::{Cli, Command, OutputFormat};
 use virt_fsck::folders;
 use virt_fsck::interrupt::Interrupt;
+use virt_fsck::layers::dormant::Headers;
 use virt_fsck::ledger::Ledger;
 use virt_fsck::ledger::recover::{Recovered, recover};
 use virt_fsck::reach::host::Host;
@@ -87,7 +88,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
 }
 
 async fn check(cli: &Cli) -> anyhow::Result<ExitStatus> {
-    let options = options(cli);
+    let options = options(cli)?;
     let style = style();
     let machine = cli.output.format == OutputFormat::Json;
     let show = |report: &DomainReport| {
@@ -154,8 +155,15 @@ fn mention_recovered(run: &Recovered) {
     complain(&format!("virt-fsck: {run}\n"));
 }
 
-fn options(cli: &Cli) -> Options {
-    Options {
+fn options(cli: &Cli) -> anyhow::Result<Options> {
+    let mut headers = Headers::new();
+    for header in &cli.host.header {
+        let read = header.read();
+        let read = read.with_context(|| format!("{} cannot be read", header.file.display()))?;
+        headers.insert(header.layer.clone(), read);
+    }
+    Ok(Options {
+        headers,
         action: cli.work.action(),
         allowed: cli.work.allow.clone(),
         selection: Selection {
@@ -169,7 +177,7 @@ fn options(cli: &Cli) -> Options {
             .state_dir
             .clone()
             .unwrap_or_else(folders::default_state_base),
-    }
+    })
 }
 
 fn human(report: &DomainReport, options: &Options, style: Style, cli: &Cli) -> String {

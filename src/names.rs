@@ -39,9 +39,14 @@ impl NodeName {
         Self(format!("disk{}-file", image.0))
     }
 
+    /// The key of this node.
+    pub fn key(&self) -> Self {
+        Self(format!("{}-key", self.0))
+    }
+
     /// The key of an encrypted overlay.
     pub fn overlay_key(image: ImageIndex) -> Self {
-        Self(format!("disk{}-key", image.0))
+        Self::overlay(image).key()
     }
 
     /// A filesystem, by its number in the run.
@@ -145,6 +150,7 @@ impl MappingName {
             MappingRole::Cipher => "cipher",
             MappingRole::Filesystem => "filesystem",
             MappingRole::PhysicalVolume => "pv",
+            MappingRole::Container => "luks",
         };
         Self::new(run, &format!("{role}{number}"))
     }
@@ -209,6 +215,8 @@ pub enum MappingRole {
     Filesystem,
     /// A physical volume, for LVM.
     PhysicalVolume,
+    /// What is in an encrypted container.
+    Container,
 }
 
 /// The folder of mount points of the domain with this number in the run.

@@ -1,6 +1,6 @@
 //! Which disks and filesystems of a domain the user asked for.
 
-use crate::layers::tree::{Content, Layer, LayerPath};
+use crate::layers::tree::{Content, Layer};
 
 /// What `--disk` and `--filesystem` named; nothing named means everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,15 +21,16 @@ impl Selection {
         by_disk && by_path
     }
 
-    /// Whether an answer for this layer is wanted: it was named, or lies in a layer that was.
+    /// Whether an answer for this layer is wanted: it was named, or lies in a layer that was, or is
+    /// closed, and something in it was named.
     pub fn wants(&self, layer: &Layer) -> bool {
         let path = &layer.path;
-        let by_disk = self.disks.is_empty() || self.disks.iter().any(|disk| is_in(path, disk));
+        let by_disk =
+            self.disks.is_empty() || self.disks.iter().any(|disk| is_in(path.as_str(), disk));
         let by_name = self.filesystems.is_empty()
-            || self
-                .filesystems
-                .iter()
-                .any(|name| is_in(path, name) || has_uuid(layer, name));
+            || self.filesystems.iter().any(|name| {
+                is_in(path.as_str(), name) || has_uuid(layer, name) || hides(layer, name)
+            });
         by_disk && by_name
     }
 
@@ -41,28 +42,43 @@ impl Selection {
 
     /// The names that no disk and no layer has.
     pub fn unknown<'a>(&'a self, targets: &[&str], layers: &[Layer]) -> Vec<&'a str> {
-        let all: Vec<&Layer> = layers.iter().flat_map(Layer::walk).collect();
         let no_disk = |disk: &&String| !targets.contains(&disk.as_str());
-        // What an unopened disk holds nobody knows.
-        let may_be_unopened = |name: &str| {
-            let root = name.split('/').next().unwrap_or_default();
-            targets.contains(&root) && !layers.iter().any(|disk| disk.path.as_str() == root)
-        };
-        let no_layer = |name: &&String| {
-            !may_be_unopened(name)
-                && !all
-                    .iter()
-                    .any(|layer| layer.path.as_str() == name.as_str() || has_uuid(layer, name))
-        };
         let disks = self.disks.iter().filter(no_disk);
-        let filesystems = self.filesystems.iter().filter(no_layer);
-        disks.chain(filesystems).map(String::as_str).collect()
+        let disks = disks.map(String::as_str);
+        let filesystems = self.filesystems.iter().map(String::as_str);
+        let filesystems = unknown_layers(filesystems, targets, layers);
+        disks.chain(filesystems).collect()
     }
 }
 
-fn is_in(path: &LayerPath, name: &str) -> bool {
-    path.as_str()
-        .strip_prefix(name)
+/// Those of the names that no layer has, as far as everything could be opened.
+pub fn unknown_layers<'a>(
+    names: impl Iterator<Item = &'a str>,
+    targets: &[&str],
+    layers: &[Layer],
+) -> Vec<&'a str> {
+    let all: Vec<&Layer> = layers.iter().flat_map(Layer::walk).collect();
+    // What an unopened disk holds nobody knows.
+    let may_be_unopened = |name: &str| {
+        let root = name.split('/').next().unwrap_or_default();
+        targets.contains(&root) && !layers.iter().any(|disk| disk.path.as_str() == root)
+    };
+    let is_known = |layer: &&Layer, name: &str| {
+        layer.path.as_str() == name || has_uuid(layer, name) || hides(layer, name)
+    };
+    let unknown =
+        |name: &&str| !may_be_unopened(name) && !all.iter().any(|layer| is_known(layer, name));
+    names.filter(unknown).collect()
+}
+
+/// What a closed container holds nobody knows.
+fn hides(layer: &Layer, name: &str) -> bool {
+    let closed = layer.content.is_closed();
+    closed && is_in(name, layer.path.as_str())
+}
+
+fn is_in(path: &str, name: &str) -> bool {
+    path.strip_prefix(name)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -71,6 +87,7 @@ fn has_uuid(layer: &Layer, name: &str) -> bool {
         Content::Filesystem(filesystem) => filesystem.uuid.as_deref(),
         Content::Swap { uuid, .. }
         | Content::Journal { uuid, .. }
+        | Content::Luks { uuid, .. }
         | Content::Opaque { uuid, .. } => uuid.as_deref(),
         Content::Dormant { uuid, .. } | Content::Pool { uuid, .. } => Some(uuid.as_str()),
         _ => None,
@@ -82,6 +99,8 @@ fn has_uuid(layer: &Layer, name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::layers::extent::ExtentMap;
+    use crate::layers::luks::Version;
+    use crate::layers::tree::{Closed, LayerPath};
 
     fn layer(path: &LayerPath) -> Layer {
         Layer {
@@ -115,6 +134,32 @@ mod tests {
         );
         assert_eq!(selection.unknown(&["vda"], &[layer(&disk)]), ["vda/p1"]);
         assert!(selection.unknown(&["vda"], &[]).is_empty());
+    }
+
+    #[test]
+    fn what_a_closed_container_holds_may_be_what_was_named() {
+        let selection = Selection {
+            disks: Vec::new(),
+            filesystems: vec!["vda/p1/luks/guest/root".to_owned()],
+        };
+        let mut container = layer(&LayerPath::disk("vda").join("p1"));
+        for (closed, is_wanted) in [
+            (Some(Closed::NoKey("there is none".to_owned())), true),
+            (None, false),
+        ] {
+            container.content = Content::Luks {
+                version: Version::Two,
+                uuid: None,
+                cipher: "aes-xts-plain64".to_owned(),
+                closed,
+            };
+            assert_eq!(selection.wants(&container), is_wanted);
+            let mut disk = layer(&LayerPath::disk("vda"));
+            disk.children.push(container.clone());
+            let disks = [disk];
+            let unknown = selection.unknown(&["vda"], &disks);
+            assert_eq!(unknown.is_empty(), is_wanted);
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Sectors {
 
 /// The length of one sector in bytes: a power of two from 512 to 32768, the range QEMU
 /// accepts for `logical_block_size` (hw/block/block.c, MIN_BLOCK_SIZE and its limit).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct SectorSize(u32);
 

@@ -11,7 +11,7 @@ use std::io;
 use libfuzzer_sys::arbitrary::{self, Arbitrary, Unstructured};
 use virt_fsck::layers::extent::ImageIndex;
 use virt_fsck::layers::peel::OpenDisk;
-use virt_fsck::layers::read::{ReadAt, ReadImages};
+use virt_fsck::layers::read::{ReadAt, ReadImages, read_one_of};
 use virt_fsck::units::{Bytes, SectorSize};
 
 const SECTOR: usize = 512;
@@ -115,10 +115,17 @@ impl Disks {
     }
 }
 
-impl ReadImages for Disks {
-    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
+impl Disks {
+    /// One of them.
+    pub fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
         let disk = self.0.get(index.0)?;
         Some(disk)
+    }
+}
+
+impl ReadImages for Disks {
+    fn read_image(&self, index: ImageIndex, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        read_one_of(&self.0, index, offset, buffer)
     }
 }
 

@@ -112,16 +112,12 @@ fn result(verdict: Verdict, answer: &Answer) -> LayerResult {
 
 /// Whether one of a disk's images has a format that could be checked.
 pub fn has_format(chain: &Chain) -> bool {
-    links(chain).any(|link| link.format != Format::Raw)
-}
-
-fn links(chain: &Chain) -> impl Iterator<Item = &Link> {
-    std::iter::once(&chain.top).chain(&chain.under)
+    chain.links().any(|link| link.format != Format::Raw)
 }
 
 /// The calls that look, and the one that repairs, for those who only want to see them.
 pub fn calls(chain: &Chain, remedy: Option<Remedy>) -> Vec<String> {
-    let with_format = links(chain).filter(|link| link.format != Format::Raw);
+    let with_format = chain.links().filter(|link| link.format != Format::Raw);
     let looks = with_format.map(|link| call::check(link, None).to_string());
     let repair = remedy.map(|remedy| call::check(&chain.top, Some(remedy)).to_string());
     looks.chain(repair).collect()
@@ -145,7 +141,7 @@ pub async fn look<'c>(
         under_has_errors: false,
         duration: Duration::ZERO,
     };
-    for (depth, link) in links(chain).enumerate() {
+    for (depth, link) in chain.links().enumerate() {
         if link.format == Format::Raw {
             continue;
         }

@@ -4,7 +4,7 @@ use crate::check::checker::{self, Checker};
 use crate::check::outcome::Verdict;
 use crate::layers::dormant::Opener;
 use crate::layers::filesystem::Filesystem;
-use crate::layers::tree::{Content, Layer};
+use crate::layers::tree::{Closed, Content, Layer};
 
 /// What is to be done for a layer.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub enum Need<'a> {
     Nothing,
     /// The answer is known.
     Answer(Verdict),
-    /// LVM or MD must open it before it can be said what is in it.
+    /// LVM, MD or dm-crypt must open it before it can be said what is in it.
     Activation {
         /// Which of the two.
         by: Opener,
@@ -72,6 +72,20 @@ pub fn need(layer: &Layer) -> Need<'_> {
             Verdict::NothingToCheck(format!("{what}: it holds other volumes"))
         }
         Content::Opaque { reason, .. } => Verdict::NotChecked(reason.clone()),
+        Content::Luks { closed: None, .. } => return Need::Nothing,
+        Content::Luks {
+            closed: Some(closed),
+            ..
+        } => match closed {
+            Closed::ForTheKernel(reason) => {
+                let by = Opener::Luks;
+                return Need::Activation { by, reason };
+            }
+            Closed::NotTried | Closed::NoKey(_) | Closed::Damaged(_) => {
+                Verdict::NotChecked(closed.reason().to_owned())
+            }
+            Closed::Failed(reason) => Verdict::Failed(reason.clone()),
+        },
         Content::Blank => Verdict::NothingToCheck("empty".to_owned()),
         Content::Unknown if holds_boot_code(layer) => {
             Verdict::NothingToCheck("boot code, no filesystem".to_owned())
@@ -89,7 +103,11 @@ pub fn beyond_the_user_engine(layer: &Layer, no_kernel: &str) -> Verdict {
             reason,
             ..
         } => format!("{reason}: {no_kernel}"),
-        Content::Dormant { reason, .. } => {
+        Content::Dormant { reason, .. }
+        | Content::Luks {
+            closed: Some(Closed::ForTheKernel(reason)),
+            ..
+        } => {
             format!("{reason}, which the user engine cannot open: {no_kernel}")
         }
         _ => no_kernel.to_owned(),

@@ -6,10 +6,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use crate::cmd::confine;
+use crate::cmd::lent::{self, LentFile};
 use crate::cmd::tool::{CmdError, Invocation};
 
 /// How long a checker may take to finish its last write after SIGTERM, before SIGKILL.
@@ -36,24 +38,38 @@ impl Invocation {
     /// [`CmdError::Missing`].
     pub fn command(&self) -> Result<Command, CmdError> {
         tracing::debug!(target: "virt_fsck::command", "{self}");
+        let system = |source| CmdError::System {
+            tool: self.tool.name,
+            source,
+        };
         let mut command = Command::new(self.tool.locate()?);
+        let mut lent = self.lent.clone();
+        let arguments = self.all_arguments(|secret| {
+            let file = LentFile::new(secret.bytes())?;
+            lent.push(file.clone());
+            Ok(file.path())
+        });
         command
-            .args(&self.arguments)
+            .args(arguments.map_err(system)?)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .process_group(0)
             .kill_on_drop(true);
         if let Some(answer) = self.answer {
-            let tool = self.tool.name;
-            let said = told(answer).map_err(|source| CmdError::System { tool, source })?;
-            command.stdin(said);
+            command.stdin(told(answer).map_err(system)?);
         }
-        end_with_parent(&mut command);
+        // cryptsetup, for one, takes note of SIGTERM only when it is done with a key.
+        end_with_parent(
+            &mut command,
+            match self.is_harmless {
+                true => Signal::KILL,
+                false => Signal::TERM,
+            },
+        );
+        lent::lend(&mut command, lent);
         if !self.devices.is_empty() {
-            let tool = self.tool.name;
-            confine::finding_only(&mut command, &self.devices)
-                .map_err(|source| CmdError::System { tool, source })?;
+            confine::finding_only(&mut command, &self.devices).map_err(system)?;
         }
         Ok(command)
     }
@@ -116,7 +132,7 @@ async fn feed(mut command: Command, input: &[u8]) -> io::Result<Output> {
     }
 }
 
-/// Asks the kernel to send the child SIGTERM when virt-fsck dies, however it dies.
+/// Asks the kernel to send the child a signal when virt-fsck dies, however it dies.
 ///
 /// The signal is tied to the thread that spawned the child, so children must be spawned on a
 /// thread that lives to the end: the runtime has one thread, the main one (prctl(2),
@@ -125,10 +141,10 @@ async fn feed(mut command: Command, input: &[u8]) -> io::Result<Output> {
     unsafe_code,
     reason = "code between fork and exec has no safe interface"
 )]
-fn end_with_parent(command: &mut Command) {
+fn end_with_parent(command: &mut Command, signal: Signal) {
     let parent = rustix::process::getpid();
     let ask = move || {
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+        rustix::process::set_parent_process_death_signal(Some(signal))?;
         if rustix::process::getppid() != Some(parent) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }

@@ -5,7 +5,9 @@
 
 pub mod child;
 pub mod confine;
+pub mod lent;
 pub mod tool;
 pub mod watch;
 
+pub use lent::LentFile;
 pub use tool::{CmdError, Invocation, Tool};

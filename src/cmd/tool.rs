@@ -6,6 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use crate::cmd::lent::LentFile;
+use crate::keys::Passphrase;
+
 /// Where tools lie that a plain user's `PATH` does not name.
 const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
@@ -127,6 +130,13 @@ pub struct Invocation {
     /// The only devices, or files in their place, that it finds by libblkid; empty if it does not
     /// look for any.
     pub devices: Vec<PathBuf>,
+    /// It writes to nothing that outlives it, so it may be killed at any moment.
+    pub is_harmless: bool,
+    /// The files in memory that it may open.
+    pub lent: Vec<LentFile>,
+    /// The secrets that a tool of QEMU is given, under the names by which its other arguments call
+    /// them.
+    pub secrets: Vec<(String, Passphrase)>,
 }
 
 /// As one can paste it into a shell.
@@ -139,8 +149,9 @@ impl fmt::Display for Invocation {
             write!(f, "{name}={} ", quoted(value))?;
         }
         f.write_str(self.tool.name)?;
-        for argument in &self.arguments {
-            write!(f, " {}", quoted(argument))?;
+        let file = Path::new("PASSPHRASE-FILE");
+        for argument in self.all_arguments(|_| Ok::<_, fmt::Error>(file.to_owned()))? {
+            write!(f, " {}", quoted(&argument))?;
         }
         Ok(())
     }
@@ -182,6 +193,9 @@ impl Invocation {
             environment: Vec::new(),
             answer: None,
             devices: Vec::new(),
+            is_harmless: false,
+            lent: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 
@@ -189,6 +203,47 @@ impl Invocation {
     #[must_use]
     pub fn answered(mut self, answer: &'static str) -> Self {
         self.answer = Some(answer);
+        self
+    }
+
+    /// The same, and this tool of QEMU is given these secrets.
+    #[must_use]
+    pub fn with_secrets<'p>(
+        mut self,
+        secrets: impl IntoIterator<Item = (String, &'p Passphrase)>,
+    ) -> Self {
+        let secrets = secrets.into_iter();
+        self.secrets
+            .extend(secrets.map(|(name, secret)| (name, secret.clone())));
+        self
+    }
+
+    /// Its arguments with those that name a file for each secret (qemu-img(1), `--object`).
+    pub(super) fn all_arguments<E>(
+        &self,
+        mut file: impl FnMut(&Passphrase) -> Result<PathBuf, E>,
+    ) -> Result<Vec<OsString>, E> {
+        let mut arguments = self.arguments.clone();
+        // What qemu-img is to do comes first.
+        let at = usize::from(self.tool == Tool::QEMU_IMG).min(arguments.len());
+        for (name, secret) in self.secrets.iter().rev() {
+            let object = format!("secret,id={name},file={}", file(secret)?.display());
+            arguments.splice(at..at, ["--object".into(), object.into()]);
+        }
+        Ok(arguments)
+    }
+
+    /// The same, and it is killed when virt-fsck dies: it need not end in good order.
+    #[must_use]
+    pub const fn harmless(mut self) -> Self {
+        self.is_harmless = true;
+        self
+    }
+
+    /// The same, and it may open this file.
+    #[must_use]
+    pub fn lending(mut self, file: &LentFile) -> Self {
+        self.lent.push(file.clone());
         self
     }
 

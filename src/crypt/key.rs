@@ -37,6 +37,15 @@ impl VolumeKey {
         self.0.len()
     }
 
+    /// The key in hexadecimal, for a table of device-mapper.
+    pub fn digits(&self) -> Zeroizing<String> {
+        // Room for all of it: growing would leave a copy behind.
+        let mut digits = Zeroizing::new(String::with_capacity(self.0.len().saturating_mul(2)));
+        let halves = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits.extend(halves.filter_map(|half| char::from_digit(half.into(), 16)));
+        digits
+    }
+
     /// The bytes, for a cipher.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
@@ -60,6 +69,7 @@ mod tests {
     fn digits() {
         let key = VolumeKey::of_digits("00fF7a").unwrap();
         assert_eq!((key.bytes(), key.length()), (&[0, 255, 122][..], 3));
+        assert_eq!(*key.digits(), "00ff7a");
         assert_eq!(VolumeKey::of_digits("").unwrap().length(), 0);
         for none in ["0", "000", "0g", "g0", "+1", "0 ", "é"] {
             assert!(VolumeKey::of_digits(none).is_none(), "{none}");

@@ -132,6 +132,11 @@ impl SectorCipher {
         })
     }
 
+    /// What is encrypted at once.
+    pub const fn sector_size(&self) -> SectorSize {
+        self.sector_size
+    }
+
     /// Decrypts whole sectors in place. `first_sector` counts from where the encrypted bytes begin,
     /// in sectors of 512 bytes, however large those of the cipher are.
     ///

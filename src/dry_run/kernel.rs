@@ -18,13 +18,13 @@ use crate::reach::identity::Kind;
 
 /// Commands, and those that take back what they have made, the last first.
 #[derive(Default)]
-struct Commands {
+pub(super) struct Commands {
     make: Vec<String>,
     undo: Vec<String>,
 }
 
 impl Commands {
-    fn add(&mut self, make: String, undo: String) {
+    pub(super) fn add(&mut self, make: String, undo: String) {
         self.make.push(make);
         self.undo.insert(0, undo);
     }
@@ -42,6 +42,12 @@ impl Plan<'_> {
         for (image, disk) in disks {
             self.add_disk(&mut commands, *image, disk, access);
         }
+        let containers =
+            self.add_containers(&mut commands, &layer.extents, access, &mut Vec::new());
+        if let Err(reason) = containers {
+            self.lines.push(format!("# {reason}"));
+            return None;
+        }
         let device = |image: ImageIndex| Some(disk_variable(image));
         let path = match table::table(&layer.extents, device) {
             Ok(table) => self.mapped(&mut commands, MappingRole::Filesystem, &table, access),
@@ -55,7 +61,7 @@ impl Plan<'_> {
             false => {
                 let is_encrypted =
                     |(_, disk): &(_, PlannedDisk<'_>)| encrypted::is_encrypted(disk.chain);
-                let encrypted = disks.iter().any(is_encrypted);
+                let encrypted = self.is_decrypted(&layer.extents) || disks.iter().any(is_encrypted);
                 self.add_snapshot(&mut commands, &path, layer, encrypted)
             }
         };
@@ -74,12 +80,13 @@ impl Plan<'_> {
     ) {
         let top = &disk.chain.top;
         let variable = format!("disk{}", image.0);
-        match (&top.format, top.kind) {
-            (Format::Raw, Kind::BlockDevice) if top.slice.is_none() => {
+        let raw = top.format == Format::Raw && top.encryption.is_none();
+        match (raw, top.kind) {
+            (true, Kind::BlockDevice) if top.slice.is_none() => {
                 let device = quoted(top.path.as_os_str());
                 commands.make.push(format!("{variable}={device}"));
             }
-            (Format::Raw, _) => commands.add(
+            (true, _) => commands.add(
                 format!("{variable}=$({})", loop_command(top, access)),
                 format!("losetup --detach \"${variable}\""),
             ),
@@ -88,6 +95,7 @@ impl Plan<'_> {
                 let pid_file = names::nbd_pid_file(&self.run_folder, image.0);
                 let image = nbd::Image {
                     node: &nodes::nested(disk.chain, access),
+                    keys: &nodes::nested_keys(disk.chain),
                     access,
                     name: "",
                 };
@@ -115,14 +123,24 @@ impl Plan<'_> {
         access: Access,
     ) -> PathBuf {
         let name = MappingName::numbered(&self.run, role, self.shown);
+        self.mapped_as(commands, &name, table, access)
+    }
+
+    pub(super) fn mapped_as(
+        &self,
+        commands: &mut Commands,
+        name: &MappingName,
+        table: &str,
+        access: Access,
+    ) -> PathBuf {
         let lines: Vec<String> = table.lines().map(|line| format!("\"{line}\"")).collect();
         commands.add(
             format!(
                 "printf '%s\\n' {} | {}",
                 lines.join(" "),
-                mapping::creation(&name, access)
+                mapping::creation(name, access)
             ),
-            mapping::removal(&name).to_string(),
+            mapping::removal(name).to_string(),
         );
         name.path()
     }
@@ -161,7 +179,7 @@ impl Plan<'_> {
     }
 }
 
-fn disk_variable(image: ImageIndex) -> String {
+pub(super) fn disk_variable(image: ImageIndex) -> String {
     format!("$disk{}", image.0)
 }
 

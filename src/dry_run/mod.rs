@@ -1,5 +1,6 @@
 //! The steps a check would take, as commands that can be pasted.
 
+mod containers;
 mod kernel;
 pub mod plan;
 mod user;

@@ -8,7 +8,8 @@ use crate::check::layer::{self, Need};
 use crate::check::outcome::Verdict;
 use crate::cmd::tool::quoted;
 use crate::engine::choice::{self, Engine};
-use crate::layers::extent::ImageIndex;
+use crate::layers::dormant::Headers;
+use crate::layers::extent::{Extent, ImageIndex};
 use crate::layers::tree::{Layer, ReadOnly};
 use crate::names::RunId;
 use crate::reach::chain::Chain;
@@ -28,18 +29,19 @@ pub struct PlannedDisk<'a> {
 
 /// The folders and devices are examples: a run makes new ones of its own. `disks` are in the order
 /// of the domain, `None` where one was not opened; `wanted` are some of the `layers`.
-pub fn steps(
-    disks: &[Option<PlannedDisk<'_>>],
-    layers: &[Layer],
+pub fn steps<'a>(
+    disks: &'a [Option<PlannedDisk<'a>>],
+    layers: &'a [Layer],
     wanted: &[&Layer],
     mode: Mode,
-    options: &Options,
+    options: &'a Options,
 ) -> Vec<String> {
     let run = RunId::example();
     let mut plan = Plan {
         disks,
         layers,
         mode,
+        headers: &options.headers,
         run_folder: run.folder(&options.run_base),
         state_folder: run.folder(&options.state_base),
         run,
@@ -57,6 +59,7 @@ pub(super) struct Plan<'a> {
     pub(super) disks: &'a [Option<PlannedDisk<'a>>],
     pub(super) layers: &'a [Layer],
     pub(super) mode: Mode,
+    pub(super) headers: &'a Headers,
     pub(super) run: RunId,
     pub(super) run_folder: PathBuf,
     pub(super) state_folder: PathBuf,
@@ -103,7 +106,7 @@ impl<'a> Plan<'a> {
                     .map(|device| Path::new(device.path.as_str()))
                     .collect();
                 let journal = companions.journal;
-                let disks = self.disks_under(layer);
+                let disks = self.disks_below(&layer.extents);
                 let read_only =
                     layer.read_only.is_some() || disks.iter().any(|(_, disk)| disk.read_only);
                 let mode = self.mode.on(read_only);
@@ -130,7 +133,7 @@ impl<'a> Plan<'a> {
                 }
                 self.shown += 1;
                 let shown = match choice::engine_for(options.engine) {
-                    Ok(Engine::User) => match layer.extents.single() {
+                    Ok(Engine::User) => match self.on_a_disk(layer) {
                         Some(extent) => self.by_user_engine(layer, extent, &disks, mode),
                         None => {
                             let subject = Subject {
@@ -161,9 +164,15 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The one extent of a disk that is the layer, if it is no more than that.
+    fn on_a_disk(&self, layer: &Layer) -> Option<Extent> {
+        let only = layer.extents.single()?;
+        (only.image.0 < self.disks.len()).then_some(only)
+    }
+
     /// What is read without LVM, but repaired with it.
     fn is_left_to_lvm(&self, layer: &Layer, options: &Options) -> bool {
-        let mut disks = self.disks_under(layer).into_iter();
+        let mut disks = self.disks_below(&layer.extents).into_iter();
         matches!(layer.read_only, Some(ReadOnly::Copies { .. }))
             && self.mode.writes()
             && disks.all(|(_, disk)| !disk.read_only)
@@ -185,20 +194,6 @@ impl<'a> Plan<'a> {
         let calls = calls(checker, subject);
         self.lines
             .extend(calls.into_iter().map(|call| format!("# {call}")));
-    }
-
-    /// The disks that a layer lies on, each once.
-    fn disks_under(&self, layer: &Layer) -> Vec<(ImageIndex, PlannedDisk<'a>)> {
-        let mut disks: Vec<(ImageIndex, PlannedDisk<'a>)> = Vec::new();
-        for extent in layer.extents.places() {
-            let image = extent.image;
-            if let Some(Some(disk)) = self.disks.get(image.0)
-                && !disks.iter().any(|(known, _)| *known == image)
-            {
-                disks.push((image, *disk));
-            }
-        }
-        disks
     }
 
     fn lines(self) -> Vec<String> {

@@ -33,6 +33,10 @@ impl Plan<'_> {
             daemon.arguments.push(option.into());
             daemon.arguments.push(value.into());
         };
+        for (name, _) in nodes::keys(image, disk.chain) {
+            let secret = format!("secret,id={},file=PASSPHRASE-FILE", name.as_str());
+            option("--object", secret);
+        }
         for node in nodes::disk(image, disk.chain, access) {
             option("--blockdev", node.to_string());
         }
@@ -91,13 +95,24 @@ impl Plan<'_> {
             true => "",
             false => ", over overlays that are thrown away",
         };
-        let pieces = layer.extents.places().count();
+        let decrypted = match self.is_decrypted(&layer.extents) {
+            true => ", decrypted,",
+            false => "",
+        };
+        let pieces = match layer.extents.places().count() {
+            1 => "it".to_owned(),
+            count => format!("its {count} pieces"),
+        };
         let size = layer.size().get();
         self.lines.push(format!(
-            "# virt-fsck itself serves its {pieces} pieces as one FILE of {size} bytes over \
+            "# virt-fsck itself serves {pieces}{decrypted} as one FILE of {size} bytes over \
              FUSE{overlays}; no command does that, and --engine kernel plans it with dmsetup:"
         ));
         let place = |extent: &Extent| {
+            if let Some(container) = self.container(extent.image) {
+                let offset = extent.offset.get();
+                return format!("byte {offset} of what is in {}", container.path);
+            }
             let disk = disks.iter().find(|(image, _)| *image == extent.image);
             let path = disk.map(|(_, disk)| quoted(disk.chain.top.path.as_os_str()));
             let disk = path.unwrap_or_else(|| format!("disk {}", extent.image.0));

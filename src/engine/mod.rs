@@ -1,6 +1,7 @@
 //! HOW: an extent map becomes a path that a checker can open.
 
 pub mod choice;
+pub mod decrypted;
 pub mod kernel;
 pub mod overlay_key;
 pub mod session;

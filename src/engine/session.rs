@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::crypt::{SectorCipherError, SpecError, VolumeKey};
 use crate::engine::kernel::activation::Opened;
 use crate::engine::kernel::arrays::ArrayError;
 use crate::engine::kernel::loops::LoopError;
@@ -14,15 +15,17 @@ use crate::engine::kernel::nbd::NbdError;
 use crate::engine::kernel::table::TableError;
 use crate::engine::kernel::volumes::VolumesError;
 use crate::engine::kernel::{self};
-use crate::engine::shown_disk::{ShownDisk, ShownDisks};
+use crate::engine::shown_disk::{ShownDisk, ShownDisks, ShownImage};
 use crate::engine::user;
 use crate::engine::user::composed::{ConnectionError, ServeError};
 use crate::engine::user::daemon::{DaemonError, Export};
 use crate::engine::user::nodes::Access;
 use crate::guard::host::HostClaim;
 use crate::guard::image_lock::LockError;
-use crate::layers::dormant::{DormantArray, DormantGroup};
-use crate::layers::extent::{ExtentMap, ImageIndex};
+use crate::layers::dormant::{ClosedContainer, DormantArray, DormantGroup};
+use crate::layers::extent::{ExtentMap, ImageIndex, OutOfRange};
+use crate::layers::luks::Container;
+use crate::layers::luks::header::HeaderError;
 use crate::layers::tree::LayerPath;
 use crate::ledger::book::Left;
 use crate::ledger::{Ledger, LedgerError, Mark, Step};
@@ -87,6 +90,18 @@ pub enum SessionError {
     /// A guest's array that MD must start.
     #[error(transparent)]
     Array(#[from] ArrayError),
+    /// A container's header.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// A container's cipher.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A container's cipher, with its key.
+    #[error(transparent)]
+    Cipher(#[from] SectorCipherError),
+    /// A container that is longer than what it lies in.
+    #[error(transparent)]
+    Outside(#[from] OutOfRange),
     /// A layer lies on a disk that was not opened.
     #[error("disk number {0} is not open")]
     NoDisk(usize),
@@ -223,7 +238,9 @@ impl Session {
     pub async fn hide(&mut self, disks: ShownDisks) -> Result<(), SessionError> {
         let mut outcome = Ok(());
         for disk in disks {
-            let ShownDisk { export, file, .. } = disk;
+            let ShownImage::Disk(ShownDisk { export, file, .. }) = disk else {
+                continue;
+            };
             drop(file);
             if let (Some(export), Self::User(session)) = (export, &mut *self) {
                 outcome = outcome.and(session.hide(export).await);
@@ -273,6 +290,30 @@ impl Session {
         match self {
             Self::User(_) => Ok(None),
             Self::Kernel(session) => session.start_array(ledger, array).await.map(Some),
+        }
+    }
+
+    /// Why this engine cannot open a container, whatever the key is; `None` if it can.
+    pub fn cannot_decrypt(&self, container: &Container) -> Option<String> {
+        match self {
+            Self::User(_) => user::session::cannot_decrypt(container),
+            Self::Kernel(_) => None,
+        }
+    }
+
+    /// Opens a container by its volume key: what is in it is an image of its own from then on.
+    ///
+    /// # Errors
+    /// When the container cannot be what its header says, or the kernel does not decrypt it.
+    pub async fn unlock(
+        &mut self,
+        ledger: &mut Ledger,
+        container: &ClosedContainer,
+        key: &VolumeKey,
+    ) -> Result<(ImageIndex, ShownImage), SessionError> {
+        match self {
+            Self::User(session) => session.unlock(container, key),
+            Self::Kernel(session) => session.unlock(ledger, container, key).await,
         }
     }
 

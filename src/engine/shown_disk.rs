@@ -8,9 +8,10 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+use crate::engine::decrypted::{Decrypted, Unreadable};
 use crate::engine::user::daemon::Export;
-use crate::layers::extent::ImageIndex;
-use crate::layers::read::{ReadAt, ReadImages};
+use crate::layers::extent::{ExtentMap, ImageIndex};
+use crate::layers::read::{LayerReader, ReadAt, ReadImages, past_the_end};
 use crate::units::Bytes;
 
 /// A read of so many bytes takes longer than to ask whether there is anything to read.
@@ -86,18 +87,38 @@ impl ReadAt for ShownDisk {
     }
 }
 
+/// An image for the parsers to read.
+#[derive(Debug)]
+#[must_use = "a shown disk must be taken back"]
+pub enum ShownImage {
+    /// A disk, or a device that something else was opened as.
+    Disk(ShownDisk),
+    /// A container over other images.
+    Decrypted(Decrypted),
+}
+
+impl ShownImage {
+    /// Its size as the guest sees it.
+    pub fn size(&self) -> Bytes {
+        match self {
+            Self::Disk(disk) => disk.size,
+            Self::Decrypted(container) => container.size(),
+        }
+    }
+}
+
 /// The disks that parsers read, by index.
 #[derive(Debug, Default)]
-pub struct ShownDisks(Vec<Option<ShownDisk>>);
+pub struct ShownDisks(Vec<Option<ShownImage>>);
 
 impl ShownDisks {
     /// Adds the next disk; `None` if it could not be opened.
     pub fn push(&mut self, disk: Option<ShownDisk>) {
-        self.0.push(disk);
+        self.0.push(disk.map(ShownImage::Disk));
     }
 
-    /// Adds a disk with a number of its own.
-    pub fn put(&mut self, image: ImageIndex, disk: ShownDisk) {
+    /// Adds an image with a number of its own.
+    pub fn put(&mut self, image: ImageIndex, disk: ShownImage) {
         if self.0.len() <= image.0 {
             self.0.resize_with(image.0.saturating_add(1), || None);
         }
@@ -108,8 +129,8 @@ impl ShownDisks {
 }
 
 impl IntoIterator for ShownDisks {
-    type Item = ShownDisk;
-    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<ShownDisk>>>;
+    type Item = ShownImage;
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<ShownImage>>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter().flatten()
@@ -117,9 +138,22 @@ impl IntoIterator for ShownDisks {
 }
 
 impl ReadImages for ShownDisks {
-    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
-        let disk = self.0.get(index.0)?.as_ref()?;
-        Some(disk)
+    fn read_image(&self, index: ImageIndex, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        match self.0.get(index.0).and_then(Option::as_ref) {
+            None => Err(past_the_end()),
+            Some(ShownImage::Disk(disk)) => disk.read_exact_at(offset, buffer),
+            Some(ShownImage::Decrypted(container)) => {
+                let under = |map: &ExtentMap, offset: Bytes, sectors: &mut [u8]| {
+                    LayerReader::new(self, map).read_exact_at(offset, sectors)
+                };
+                container
+                    .read(offset, buffer, under)
+                    .map_err(|error| match error {
+                        Unreadable::Under(error) => error,
+                        Unreadable::Outside => past_the_end(),
+                    })
+            }
+        }
     }
 }
 

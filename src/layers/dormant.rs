@@ -1,12 +1,16 @@
-//! Volumes and arrays that only the kernel can lay out, once LVM or MD has put them together, and
-//! what became of them.
+//! Volumes and arrays that only the kernel can lay out, once LVM or MD has put them together,
+//! containers that need a key; and what became of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
 
 use crate::layers::extent::{ExtentMap, ImageIndex};
+use crate::layers::luks::Container;
 use crate::layers::lvm::{LogicalVolumeId, VolumeGroupId};
 use crate::layers::md::{ArrayId, Version};
-use crate::layers::tree::Layer;
+use crate::layers::read::ReadAt;
+use crate::layers::tree::{Closed, Layer, LayerPath};
 use crate::units::Bytes;
 
 /// What a look at the disks gives.
@@ -18,6 +22,83 @@ pub struct Peeled {
     pub groups: Vec<DormantGroup>,
     /// The arrays that MD has not been asked to start yet.
     pub arrays: Vec<DormantArray>,
+    /// The containers for which no key was looked for yet.
+    pub containers: Vec<ClosedContainer>,
+}
+
+/// An encrypted container that nobody has tried to open yet.
+#[derive(Clone, Debug)]
+pub struct ClosedContainer {
+    /// Its place in the tree.
+    pub path: LayerPath,
+    /// Where it lies, with its header.
+    pub extents: ExtentMap,
+    /// What its header says.
+    pub container: Container,
+    /// The header lies elsewhere.
+    pub is_detached: bool,
+    /// Nothing may be written to it, whatever the disks allow.
+    pub read_only: bool,
+}
+
+/// What became of containers, by their places in the tree.
+pub type Unlocked = BTreeMap<LayerPath, Unlocking>;
+
+/// What became of one.
+#[derive(Clone, Debug)]
+pub enum Unlocking {
+    /// What is in it can be read as an image of its own.
+    Open {
+        /// Which.
+        image: ImageIndex,
+        /// How long it is.
+        size: Bytes,
+    },
+    /// It stays closed.
+    Closed(Closed),
+}
+
+/// What earlier looks found, and what was opened since.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Volumes and arrays that LVM or MD has opened, or has not; `None` where neither is to be had,
+    /// and mirrored volumes are read without LVM.
+    pub activated: Option<&'a Activated>,
+    /// Containers.
+    pub unlocked: &'a Unlocked,
+    /// The headers of containers that have none in front of them.
+    pub headers: &'a Headers,
+}
+
+/// Headers of LUKS by the paths of their layers in the tree.
+pub type Headers = BTreeMap<String, GivenHeader>;
+
+/// A header that lies in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenHeader {
+    /// The file.
+    pub file: PathBuf,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// An image that is none of the domain's disks: what was opened as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedImage {
+    /// Who has opened it.
+    pub by: Opener,
+    /// The disks that it lies on, in their order.
+    pub disks: Vec<ImageIndex>,
+}
+
+impl ReadAt for GivenHeader {
+    fn size(&self) -> Bytes {
+        self.bytes.as_slice().size()
+    }
+
+    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        self.bytes.as_slice().read_exact_at(offset, buffer)
+    }
 }
 
 /// Who puts together what nobody else can.
@@ -28,6 +109,8 @@ pub enum Opener {
     Lvm,
     /// MD starts arrays.
     Md,
+    /// A key opens containers.
+    Luks,
 }
 
 impl Opener {
@@ -36,6 +119,7 @@ impl Opener {
         match self {
             Self::Lvm => "LVM",
             Self::Md => "MD",
+            Self::Luks => "dm-crypt",
         }
     }
 
@@ -44,6 +128,7 @@ impl Opener {
         match self {
             Self::Lvm => "activates",
             Self::Md => "starts",
+            Self::Luks => "decrypts",
         }
     }
 
@@ -52,6 +137,7 @@ impl Opener {
         match self {
             Self::Lvm => "logical volume",
             Self::Md => "RAID array",
+            Self::Luks => "LUKS container",
         }
     }
 }

@@ -5,9 +5,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::layers::dormant::{Activated, DormantArray, DormantGroup, DormantVolume, Peeled};
+use crate::layers::dormant::{
+    Activated, ClosedContainer, DormantArray, DormantGroup, DormantVolume, Headers, Known, Peeled,
+    Unlocked,
+};
 use crate::layers::ends::Ends;
 use crate::layers::extent::{ExtentMap, ImageIndex};
+use crate::layers::luks;
 use crate::layers::lvm::{self, AssembledGroup, FoundPhysicalVolume, VolumeGroupId};
 use crate::layers::md::{ArrayId, FoundMember};
 use crate::layers::partition::{Inside, PartitionTable};
@@ -16,6 +20,7 @@ use crate::layers::tree::{Content, Layer, LayerPath, PartitionRole, ReadOnly};
 use crate::units::{Bytes, SectorSize};
 
 mod arrays;
+mod containers;
 mod look;
 mod no_writes;
 mod volumes;
@@ -52,19 +57,21 @@ pub enum WholeMirrors {
     ToBeStarted,
 }
 
-/// The layers of all disks: one tree a disk, in the order given. `activated` are volumes and arrays
-/// that LVM or MD has opened, or has not, since an earlier look found them dormant; `None` where
-/// neither is to be had, and mirrored volumes are read without LVM.
+/// The layers of all disks: one tree a disk, in the order given. `known` is what became of all that an
+/// earlier look found closed.
 pub fn peel(
     disks: &[OpenDisk],
     images: &dyn ReadImages,
-    activated: Option<&Activated>,
+    known: Known<'_>,
     whole_mirrors: WholeMirrors,
 ) -> Peeled {
     let mut peeler = Peeler {
         images,
-        activated,
+        activated: known.activated,
+        unlocked: known.unlocked,
+        headers: known.headers,
         whole_mirrors,
+        containers: Vec::new(),
         groups: Vec::new(),
         dormant_arrays: Vec::new(),
         found: Vec::new(),
@@ -99,9 +106,13 @@ pub fn peel(
         .collect();
     peeler.peel_all();
     Peeled {
-        layers: roots.into_iter().map(|root| peeler.tree(root)).collect(),
+        layers: roots
+            .into_iter()
+            .map(|root| peeler.tree(root, None))
+            .collect(),
         groups: peeler.groups,
         arrays: peeler.dormant_arrays,
+        containers: peeler.containers,
     }
 }
 
@@ -129,7 +140,10 @@ struct Found {
 struct Peeler<'a> {
     images: &'a dyn ReadImages,
     activated: Option<&'a Activated>,
+    unlocked: &'a Unlocked,
+    headers: &'a Headers,
     whole_mirrors: WholeMirrors,
+    containers: Vec<ClosedContainer>,
     groups: Vec<DormantGroup>,
     dormant_arrays: Vec<DormantArray>,
     found: Vec<Found>,
@@ -247,11 +261,16 @@ impl Peeler<'_> {
         let Some(layer) = self.found.get(index) else {
             return;
         };
+        if let Some(header) = self.headers.get(layer.path.as_str()) {
+            let container = luks::read_detached(header, layer.extents.size());
+            return self.expand_detached(index, container);
+        }
         let reader = LayerReader::new(self.images, &layer.extents);
         let look = look(&Ends::new(&reader), layer.place, layer.sector_size);
         match look {
             Look::Content(content) => self.set_content(index, content),
             Look::Table(table) => self.expand_table(index, table),
+            Look::Container(container) => self.expand_container(index, *container, false),
             Look::Member(superblock) => {
                 let content = Content::RaidMember {
                     uuid: superblock.array.to_string(),
@@ -467,7 +486,8 @@ impl Peeler<'_> {
         extents.cloned().collect()
     }
 
-    fn tree(&self, index: usize) -> Layer {
+    /// A layer with all inside it; `around` is why the layer around it may only be checked.
+    fn tree(&self, index: usize, around: Option<&ReadOnly>) -> Layer {
         let Some(layer) = self.found.get(index) else {
             return Layer {
                 path: LayerPath::disk("?"),
@@ -479,21 +499,21 @@ impl Peeler<'_> {
                 children: Vec::new(),
             };
         };
+        let own = layer.read_only.as_ref().or(around);
+        let read_only = own.or_else(|| self.no_writes.over(&layer.extents));
+        // An array is no child of one member alone; what holds for its members was asked above.
+        let within = read_only.filter(|reason| **reason == ReadOnly::ForTheGuest);
         Layer {
             path: layer.path.clone(),
             extents: layer.extents.clone(),
             role: layer.role.clone(),
-            read_only: layer
-                .read_only
-                .as_ref()
-                .or_else(|| self.no_writes.over(&layer.extents))
-                .cloned(),
+            read_only: read_only.cloned(),
             content: layer.content.clone(),
             notes: layer.notes.clone(),
             children: layer
                 .children
                 .iter()
-                .map(|child| self.tree(*child))
+                .map(|child| self.tree(*child, within))
                 .collect(),
         }
     }

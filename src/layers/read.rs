@@ -55,7 +55,8 @@ pub trait ReadAt {
     }
 }
 
-fn past_the_end() -> io::Error {
+/// What a read says that ends past the end, or is of no image at all.
+pub fn past_the_end() -> io::Error {
     io::Error::new(
         io::ErrorKind::UnexpectedEof,
         "a read past the end of the layer",
@@ -78,8 +79,25 @@ impl ReadAt for [u8] {
 
 /// The opened images of a domain, by index.
 pub trait ReadImages {
-    /// The image, if the domain has so many.
-    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt>;
+    /// Fills the whole buffer from `offset` of an image.
+    ///
+    /// # Errors
+    /// As [`ReadAt::read_exact_at`]; `UnexpectedEof` if there is no such image.
+    fn read_image(&self, index: ImageIndex, offset: Bytes, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+/// Reads from one of several images that stand in a row.
+///
+/// # Errors
+/// As [`ReadImages::read_image`].
+pub fn read_one_of<R: ReadAt>(
+    images: &[R],
+    index: ImageIndex,
+    offset: Bytes,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let image = images.get(index.0).ok_or_else(past_the_end)?;
+    image.read_exact_at(offset, buffer)
 }
 
 /// A layer's bytes, read through its extent map.
@@ -115,10 +133,9 @@ impl ReadAt for LayerReader<'_> {
             .map_err(|_| past_the_end())?;
         let mut rest = buffer;
         for extent in runs {
-            let image = self.images.image(extent.image).ok_or_else(past_the_end)?;
             let length = usize::try_from(extent.length.get()).map_err(io::Error::other)?;
             let (now, later) = rest.split_at_mut_checked(length).ok_or_else(past_the_end)?;
-            image.read_exact_at(extent.offset, now)?;
+            self.images.read_image(extent.image, extent.offset, now)?;
             rest = later;
         }
         Ok(())
@@ -133,8 +150,8 @@ mod tests {
     struct Two([Vec<u8>; 2]);
 
     impl ReadImages for Two {
-        fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
-            self.0.get(index.0).map(|bytes| bytes as &dyn ReadAt)
+        fn read_image(&self, index: ImageIndex, at: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+            read_one_of(&self.0, index, at, buffer)
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::layers::dormant::Opener;
 use crate::layers::extent::ExtentMap;
 use crate::layers::filesystem::{Filesystem, JournalKind};
+use crate::layers::luks;
 use crate::layers::md::Unsound;
 use crate::units::{Bytes, SectorSize};
 
@@ -220,6 +221,17 @@ pub enum Content {
         /// The UUID that ties the two together.
         uuid: Option<String>,
     },
+    /// An encrypted container (LUKS); what is in it is the child, if it was opened.
+    Luks {
+        /// Which version.
+        version: luks::Version,
+        /// Its UUID.
+        uuid: Option<String>,
+        /// Cipher, mode and initialisation vector: `aes-xts-plain64`.
+        cipher: String,
+        /// Why it is closed; `None` if it was opened.
+        closed: Option<Closed>,
+    },
     /// Recognised, but what is inside cannot be reached.
     Opaque {
         /// What it is: "LUKS2", "BitLocker".
@@ -260,6 +272,48 @@ pub enum Content {
         /// The cause.
         cause: String,
     },
+}
+
+impl Content {
+    /// It is a container that was not opened.
+    pub const fn is_closed(&self) -> bool {
+        matches!(
+            self,
+            Self::Luks {
+                closed: Some(_),
+                ..
+            }
+        )
+    }
+}
+
+/// Why a container is closed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "closed", content = "why", rename_all = "kebab-case")]
+pub enum Closed {
+    /// Nobody has tried yet.
+    NotTried,
+    /// There is no key for it: the sentence.
+    NoKey(String),
+    /// It has a header, and cannot be what that says.
+    Damaged(String),
+    /// Only the kernel can decrypt it: why.
+    ForTheKernel(String),
+    /// It could not be tried: the sentence.
+    Failed(String),
+}
+
+impl Closed {
+    /// Why, in words.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::NotTried => "encrypted",
+            Self::NoKey(reason)
+            | Self::Damaged(reason)
+            | Self::ForTheKernel(reason)
+            | Self::Failed(reason) => reason,
+        }
+    }
 }
 
 /// The kind of a partition table.

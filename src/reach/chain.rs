@@ -7,8 +7,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::cmd::{CmdError, Invocation, Tool};
-use crate::domain::model::{Backing, BackingImage, Disk, Format, Image, Slice, Source};
+use crate::domain::model::{Backing, BackingImage, Disk, Encryption, Format, Image, Slice, Source};
+use crate::keys::Passphrase;
 use crate::reach::identity::{self, Identity, IdentityError, Kind};
+use crate::reach::image_encryption::{ImageEncryption, Method};
 use crate::reach::information::ImageInformation;
 use crate::units::SectorSize;
 
@@ -30,6 +32,8 @@ pub struct Link {
     pub slice: Option<Slice>,
     /// qcow2's external data file.
     pub data_file: Option<DataFile>,
+    /// How QEMU encrypts it, if it does.
+    pub encryption: Option<ImageEncryption>,
 }
 
 /// A file that holds the guest's data for a qcow2 image that holds only metadata.
@@ -60,13 +64,22 @@ impl Chain {
 
     /// Whether one of its files ends within a sector.
     pub fn ends_within_a_sector(&self) -> bool {
-        let links = std::iter::once(&self.top).chain(&self.under);
-        let files = links.flat_map(|link| {
+        let files = self.links().flat_map(|link| {
             let data = link.data_file.as_ref().map(|file| &file.path);
             std::iter::once(&link.path).chain(data)
         });
         let mut lengths = files.filter_map(|path| Some(path.metadata().ok()?.len()));
         lengths.any(|length| !length.is_multiple_of(SectorSize::S512.get().into()))
+    }
+
+    /// All images, the one that the guest writes first.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        std::iter::once(&self.top).chain(&self.under)
+    }
+
+    /// The same, to be changed.
+    pub fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        std::iter::once(&mut self.top).chain(&mut self.under)
     }
 
     /// Everything the disk reads.
@@ -85,6 +98,11 @@ impl Chain {
 }
 
 impl Link {
+    /// The key of an image that QEMU encrypts, once it was found.
+    pub fn key(&self) -> Option<&Passphrase> {
+        self.encryption.as_ref()?.key.as_ref()
+    }
+
     fn identities(&self) -> impl Iterator<Item = Identity> {
         std::iter::once(self.identity).chain(self.data_file.as_ref().map(|file| file.identity))
     }
@@ -194,12 +212,10 @@ pub const fn records_backing(format: &Format) -> bool {
 
 fn found(image: &Image) -> Result<Link, ChainError> {
     let cannot = |reason: String| ChainError::CannotOpen(reason);
-    if let Some(encryption) = &image.encryption {
-        return Err(cannot(format!(
-            "encrypted by QEMU ({}), and this version cannot be given a key",
-            encryption.format
-        )));
-    }
+    let encryption = match &image.encryption {
+        Some(declared) => Some(encryption(declared)?),
+        None => None,
+    };
     let path = match &image.source {
         Some(Source::File(path) | Source::Block(path)) => path,
         Some(source) => return Err(cannot(unreachable_source(source))),
@@ -216,7 +232,26 @@ fn found(image: &Image) -> Result<Link, ChainError> {
         format: image.format.clone(),
         slice: image.slice,
         data_file: None,
+        encryption,
     })
+}
+
+/// What the XML says of an image's encryption, if QEMU does it by itself.
+fn encryption(declared: &Encryption) -> Result<ImageEncryption, ChainError> {
+    let by_qemu = declared
+        .engine
+        .as_deref()
+        .is_none_or(|engine| engine == "qemu");
+    match Method::named(&declared.format) {
+        Some(method) if by_qemu => Ok(ImageEncryption::new(method, Some(declared.clone()))),
+        _ => {
+            let engine = declared.engine.as_deref().unwrap_or("qemu");
+            Err(ChainError::CannotOpen(format!(
+                "its encryption ({}, by {engine}) is none that QEMU has for a local image",
+                declared.format
+            )))
+        }
+    }
 }
 
 /// Why a source has no file on this host.
@@ -307,16 +342,21 @@ pub fn format_named(name: &str) -> Format {
 fn links(top: &Link, infos: &[ImageInformation]) -> Result<Vec<Link>, ChainError> {
     let mut links: Vec<Link> = Vec::new();
     for (position, info) in infos.iter().enumerate() {
-        if info.encrypted {
-            return Err(ChainError::CannotOpen(format!(
-                "{} is encrypted, and this version cannot be given a key",
-                info.filename
-            )));
-        }
         let mut link = match position.checked_sub(1).and_then(|above| infos.get(above)) {
             None => top.clone(),
             Some(above) => below(above, info)?,
         };
+        if info.encrypted {
+            let method = info.encryption().and_then(Method::named).ok_or_else(|| {
+                let image = &info.filename;
+                ChainError::CannotOpen(format!("{image} is encrypted in an unknown way"))
+            })?;
+            let known = link
+                .encryption
+                .get_or_insert(ImageEncryption::new(method, None));
+            known.method = method;
+            known.uuid = info.encryption_uuid().map(str::to_owned);
+        }
         if let Some(file) = info.data_file() {
             let path = beside(&link.path, file);
             let (identity, kind) = identity::identify(&path)?;
@@ -355,6 +395,7 @@ fn below(above: &ImageInformation, info: &ImageInformation) -> Result<Link, Chai
         )));
     }
     let (identity, kind) = identity::identify(&path)?;
+    let (format, encryption) = raw_or_encrypted(format);
     Ok(Link {
         path,
         kind,
@@ -362,7 +403,18 @@ fn below(above: &ImageInformation, info: &ImageInformation) -> Result<Link, Chai
         format,
         slice: None,
         data_file: None,
+        encryption,
     })
+}
+
+/// QEMU calls a raw image that it encrypts a format of its own.
+fn raw_or_encrypted(format: Format) -> (Format, Option<ImageEncryption>) {
+    match &format {
+        Format::Other(name) if name == Method::Luks.name() => {
+            (Format::Raw, Some(ImageEncryption::new(Method::Luks, None)))
+        }
+        _ => (format, None),
+    }
 }
 
 fn beside(image: &Path, file: &str) -> PathBuf {
@@ -388,6 +440,7 @@ mod tests {
             format: Format::Qcow2,
             slice: None,
             data_file: None,
+            encryption: None,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::engine::user::nodes;
 use crate::reach::chain::{self, Chain, ChainError};
 use crate::reach::host::{HostError, HostErrorKind};
 use crate::reach::identity::IdentityError;
+use crate::reach::image_key;
 use crate::run::Run;
 
 /// How often a chain is followed anew because something under it was opened: the device, the
@@ -26,6 +27,7 @@ const MOST_OPENINGS: usize = 32;
 /// The verdict for a disk that cannot or need not be opened. None is dropped silently.
 pub async fn reach(
     disk: &Disk,
+    domain: &str,
     libvirt: Option<&Libvirt>,
     writes: bool,
     run: &mut Run<'_>,
@@ -52,11 +54,12 @@ pub async fn reach(
         disk.image.source = Some(source);
     }
     let writes = writes && !disk.read_only;
-    let chain = open_and_follow(&mut disk, run, plan).await?;
+    let mut chain = open_and_follow(&mut disk, run, plan).await?;
     may_open(&chain.top.path, writes)?;
     for link in &chain.under {
         may_open(&link.path, false)?;
     }
+    image_key::find(&mut chain, &disk.target, domain, run).await?;
     Ok(chain)
 }
 

@@ -9,8 +9,13 @@ use crate::reach::identity::Identity;
 /// How deep devices may lie on devices; sysfs has no loops.
 const DEEPEST: usize = 32;
 
-/// Whether any image of a chain lies on a dm-crypt device, however far below.
+/// Whether any image of a chain is encrypted by QEMU, or lies on a dm-crypt device, however far below.
 pub fn is_encrypted(chain: &Chain) -> bool {
+    let mut links = chain.links();
+    links.any(|link| link.encryption.is_some()) || lies_on_encrypted(chain)
+}
+
+fn lies_on_encrypted(chain: &Chain) -> bool {
     chain.all().any(|identity| {
         let number = match identity {
             Identity::File { device, .. } => device,

@@ -164,6 +164,11 @@ impl Opened {
 }
 
 impl Host {
+    /// The keys for all that is encrypted.
+    pub const fn keys(&mut self) -> &mut Keys {
+        &mut self.keys
+    }
+
     /// The host with the configuration at its place, or the one that is named, and these keys. No
     /// other file is read, and no tool asked, before a path is missing.
     ///

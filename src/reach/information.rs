@@ -31,6 +31,21 @@ impl ImageInformation {
             .as_str()
     }
 
+    /// How it is encrypted: `luks`, `aes`.
+    pub fn encryption(&self) -> Option<&str> {
+        self.encryption_field("format")
+    }
+
+    /// The UUID of the LUKS header that it has.
+    pub fn encryption_uuid(&self) -> Option<&str> {
+        self.encryption_field("uuid")
+    }
+
+    fn encryption_field(&self, name: &str) -> Option<&str> {
+        let data = &self.format_specific.as_ref()?.data;
+        data.get("encrypt")?.get(name)?.as_str()
+    }
+
     /// Whether reading the image means reading other files.
     pub fn names_other_files(&self) -> bool {
         self.backing_filename.is_some() || self.data_file().is_some()

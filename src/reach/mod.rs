@@ -11,6 +11,8 @@ pub mod encrypted;
 pub mod fstab;
 pub mod host;
 pub mod identity;
+pub mod image_encryption;
+mod image_key;
 mod information;
 pub mod lines;
 mod luks;

@@ -36,5 +36,9 @@ pub async fn format(path: &Path) -> Result<Format, String> {
             format = probed.format
         ));
     }
-    Ok(chain::format_named(&probed.format))
+    match probed.format.as_str() {
+        // Who encrypted it nobody knows; it is opened as a container on a whole disk.
+        "luks" => Ok(Format::Raw),
+        format => Ok(chain::format_named(format)),
+    }
 }

@@ -144,6 +144,8 @@ struct LayerNode<'a> {
     partition: Option<Partition<'a>>,
     /// The volume group of a physical volume.
     volume_group: Option<&'a str>,
+    /// Of a LUKS container.
+    cipher: Option<&'a str>,
     /// The name of a RAID member's array, as below `/dev`.
     array: Option<&'a str>,
     /// The sector size a partition table was read with.
@@ -294,6 +296,7 @@ impl<'a> LayerNode<'a> {
                 .collect(),
             partition: layer.role.as_ref().map(Partition::of),
             volume_group: None,
+            cipher: None,
             array: None,
             sector_bytes: None,
             filesystem_size_bytes: None,
@@ -348,6 +351,13 @@ impl<'a> LayerNode<'a> {
             Content::Opaque { what, .. } => {
                 self.content_type = "opaque";
                 self.kind = Some(what);
+            }
+            Content::Luks {
+                version, cipher, ..
+            } => {
+                self.content_type = "luks";
+                self.kind = Some(version.name());
+                self.cipher = Some(cipher);
             }
             Content::Journal { kind, .. } => {
                 self.content_type = "journal";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::check::outcome::{LayerResult, Results, Verdict};
-use crate::layers::dormant::Opener;
+use crate::layers::dormant::OpenedImage;
 use crate::layers::tree::Layer;
 use crate::units::Bytes;
 
@@ -22,7 +22,7 @@ pub struct DomainReport {
     /// Its disks, in the order of the XML; empty where the domain as a whole was refused early.
     pub disks: Vec<DiskReport>,
     /// Who has opened the images that come after those of its disks.
-    pub opened: Vec<Opener>,
+    pub opened: Vec<OpenedImage>,
     /// The results of the layers, by path. With `--list` there are none.
     pub results: Results,
     /// What a reader should know of the domain as a whole.

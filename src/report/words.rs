@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::check::outcome::Verdict;
 use crate::layers::dormant::Opener;
 use crate::layers::extent::{Extent, ExtentMap, ImageIndex, Piece};
-use crate::layers::tree::{Content, Layer, LayerPath};
+use crate::layers::tree::{Closed, Content, Layer, LayerPath};
 use crate::report::model::{DiskReport, DomainReport};
 use crate::report::outline::{Line, Span};
 use crate::report::style::{Paint, Style};
+use crate::units::Bytes;
 
 /// Labels are cut at this many columns; ext has 16 bytes, GPT names 36 characters, others 256.
 const LABEL_WIDTH: usize = 32;
@@ -65,6 +66,7 @@ pub(super) fn kind(layer: &Layer) -> String {
             None => "swap".to_owned(),
         },
         (Content::Opaque { what, .. } | Content::Pool { what, .. }, _) => what.clone(),
+        (Content::Luks { version, .. }, _) => version.to_string(),
         (Content::Journal { kind, .. }, _) => kind.name().to_owned(),
         (Content::Dormant { by, .. }, _) => by.what().to_owned(),
         (Content::Blank, None) => "blank".to_owned(),
@@ -92,6 +94,7 @@ pub(super) fn uuid(content: &Content) -> Option<&str> {
         | Content::Pool { uuid, .. } => Some(uuid),
         Content::Swap { uuid, .. }
         | Content::Journal { uuid, .. }
+        | Content::Luks { uuid, .. }
         | Content::Opaque { uuid, .. } => uuid.as_deref(),
         Content::PartitionTable { .. }
         | Content::Blank
@@ -104,6 +107,7 @@ pub(super) fn uuid(content: &Content) -> Option<&str> {
 pub(super) fn reason(content: &Content) -> Option<&str> {
     match content {
         Content::Opaque { reason, .. } | Content::Dormant { reason, .. } => Some(reason),
+        Content::Luks { closed, .. } => closed.as_ref().map(Closed::reason),
         Content::Unreadable { cause } => Some(cause),
         _ => None,
     }
@@ -175,6 +179,7 @@ pub(super) fn headline(report: &DomainReport) -> Line {
 pub(super) fn image(report: &DomainReport, image: ImageIndex) -> String {
     let opened = || match opener(report, image) {
         Some(Opener::Md) => "an array started by MD",
+        Some(Opener::Luks) => "a container that was opened",
         Some(Opener::Lvm) | None => "a volume activated by LVM",
     };
     let disk = report.disks.get(image.0);
@@ -184,7 +189,7 @@ pub(super) fn image(report: &DomainReport, image: ImageIndex) -> String {
 /// Who has opened the image with this number; `None` for a disk.
 fn opener(report: &DomainReport, image: ImageIndex) -> Option<Opener> {
     let number = image.0.checked_sub(report.disks.len())?;
-    report.opened.get(number).copied()
+    report.opened.get(number).map(|image| image.by)
 }
 
 /// Where a layer begins, for a column of `disk`: the words of `offset` if it is one piece, with the
@@ -200,9 +205,11 @@ pub(super) fn position(
         return String::new();
     }
     match (extents.single(), extents.pieces()) {
-        (Some(extent), _) if let Some(by) = opener(report, extent.image) => {
-            format!("through {}", by.name())
-        }
+        (Some(extent), _) if let Some(by) = opener(report, extent.image) => match by {
+            Opener::Luks if extent.offset == Bytes::ZERO => "decrypted".to_owned(),
+            Opener::Luks => format!("decrypted {}", offset(&extent)),
+            Opener::Lvm | Opener::Md => format!("through {}", by.name()),
+        },
         (Some(extent), _) => {
             let target = image(report, extent.image);
             if target == disk.target {

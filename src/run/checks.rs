@@ -11,7 +11,6 @@ use crate::check::run::check;
 use crate::cmd::confine;
 use crate::engine::choice::{EngineChoice, kernel_engine_follows};
 use crate::engine::session::{Beside, Session, SessionError, Shown, Writes, overlay_is_full};
-use crate::layers::extent::ImageIndex;
 use crate::layers::filesystem::Filesystem;
 use crate::layers::tree::{Layer, ReadOnly};
 use crate::ledger::Step;
@@ -27,6 +26,8 @@ struct Task<'a> {
     filesystem: &'a Filesystem,
     /// The layers that are shown together with it.
     companions: Companions<'a>,
+    /// Whether two of what is shown at once lie on the same disk.
+    beside: Beside,
     /// Why it is only checked, whatever was asked for.
     only_checked: Option<String>,
 }
@@ -69,6 +70,7 @@ pub async fn check_all<'l>(
                         layer,
                         &companions,
                         session,
+                        looked,
                         reached,
                         mode,
                         run.options.engine,
@@ -84,12 +86,13 @@ pub async fn check_all<'l>(
                         let only_checked = companions
                             .all()
                             .chain([layer])
-                            .find_map(|layer| only_checked(layer, reached, session, mode))
+                            .find_map(|layer| only_checked(layer, looked, reached, session, mode))
                             .or_else(|| only_checked_together(&companions, mode));
                         let task = Task {
                             layer,
                             checker,
                             filesystem,
+                            beside: beside(layer, &companions, looked),
                             companions,
                             only_checked,
                         };
@@ -104,14 +107,16 @@ pub async fn check_all<'l>(
 }
 
 /// Why nothing may be written to one of the disks.
-fn only_looked_at(layer: &Layer, reached: &[Reached<'_>]) -> Option<&'static str> {
-    let mut places = layer.extents.places();
-    places.find_map(|extent| reached.get(extent.image.0)?.only_looked_at())
+fn only_looked_at(layer: &Layer, looked: &Looked, reached: &[Reached<'_>]) -> Option<&'static str> {
+    let disks = looked.disks_of(&layer.extents);
+    let mut reached = disks.iter().filter_map(|disk| reached.get(disk.0));
+    reached.find_map(Reached::only_looked_at)
 }
 
 /// Why a layer is only checked, whatever was asked for.
 fn only_checked(
     layer: &Layer,
+    looked: &Looked,
     reached: &[Reached<'_>],
     session: &Session,
     mode: Mode,
@@ -123,7 +128,7 @@ fn only_checked(
         let reason = layer.read_only.as_ref().or_else(is_read_only);
         reason.map(ToString::to_string)
     };
-    let of_disks = only_looked_at(layer, reached).map(str::to_owned);
+    let of_disks = only_looked_at(layer, looked, reached).map(str::to_owned);
     of_disks.or_else(of_layer)
 }
 
@@ -132,6 +137,7 @@ fn awaits_the_kernel_engine(
     layer: &Layer,
     companions: &Companions<'_>,
     session: &Session,
+    looked: &Looked,
     reached: &[Reached<'_>],
     mode: Mode,
     choice: EngineChoice,
@@ -145,17 +151,16 @@ fn awaits_the_kernel_engine(
         && companions.devices.is_empty()
         && !session.opens_dormant()
         && all.clone().any(is_lifted)
-        && all.all(|layer| only_looked_at(layer, reached).is_none())
+        && all.all(|layer| only_looked_at(layer, looked, reached).is_none())
         && kernel_engine_follows(choice)
 }
 
 /// Whether two of what is to be shown at once lie on the same disk.
-fn beside(layer: &Layer, companions: &Companions<'_>) -> Beside {
+fn beside(layer: &Layer, companions: &Companions<'_>, looked: &Looked) -> Beside {
     let mut taken = HashSet::new();
     let is_apart = companions.all().chain([layer]).all(|layer| {
-        let places = layer.extents.places();
-        let own: HashSet<ImageIndex> = places.map(|extent| extent.image).collect();
-        own.into_iter().all(|image| taken.insert(image))
+        let own = looked.disks_of(&layer.extents);
+        own.into_iter().all(|disk| taken.insert(disk))
     });
     match is_apart {
         true => Beside::Nothing,
@@ -271,7 +276,7 @@ async fn show(
     task: &Task<'_>,
     writes: Writes,
 ) -> Result<Together, SessionError> {
-    let beside = beside(task.layer, &task.companions);
+    let beside = task.beside;
     let mut others = Vec::new();
     for layer in task.companions.all() {
         match show_one(run, session, layer, writes, beside).await {

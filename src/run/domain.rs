@@ -14,9 +14,11 @@ use crate::layers::tree::Layer;
 use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::run::checks::check_all;
 use crate::run::images;
-use crate::run::look::{Looked, look};
+use crate::run::look::{Looked, disks_of, look};
 use crate::run::options::{Action, Origin, Run, failed};
 use crate::run::reached::{Reached, ask_again, disk_report, reach_all};
+use crate::run::unlock::Learned;
+use crate::select::unknown_layers;
 
 /// A report on a domain of which nothing was looked at.
 pub fn not_looked_at(domain: &str, origin: &str, verdict: Verdict) -> DomainReport {
@@ -71,6 +73,8 @@ async fn walk(
         origin,
         reached,
         report,
+        domain: &domain.name,
+        learned: Learned::default(),
     };
     let left = match first_engine(visit.run.options.engine) {
         First::User => visit.by_user_engine().await?,
@@ -113,13 +117,18 @@ struct Visit<'v, 'r> {
     origin: &'v Origin<'v>,
     reached: Vec<Reached<'v>>,
     report: &'v mut DomainReport,
+    /// The domain's name.
+    domain: &'v str,
+    /// The keys of its containers.
+    learned: Learned,
 }
 
 impl Visit<'_, '_> {
     /// All that the user engine can do.
     async fn by_user_engine(&mut self) -> Result<Option<Rest>, Verdict> {
         let state_base = &self.run.options.state_base;
-        let session = user::session::Session::start(self.run.ledger, state_base).await;
+        let disks = self.reached.len();
+        let session = user::session::Session::start(self.run.ledger, state_base, disks).await;
         let session = session.map_err(|error| failed(&error))?;
         let mut session = Session::User(Box::new(session));
         self.report.disks = self.reached.iter().map(disk_report).collect();
@@ -164,7 +173,14 @@ impl Visit<'_, '_> {
         session: &mut Session,
         before: Option<&Looked>,
     ) -> Result<Option<Looked>, Verdict> {
-        let looked = look(self.run, session, &mut self.reached).await?;
+        let looked = look(
+            self.run,
+            session,
+            &mut self.reached,
+            self.domain,
+            &mut self.learned,
+        )
+        .await?;
         match before {
             Some(before) if !looked.has_all_of(before) => {
                 let reason = "the kernel engine could not open all of its disks";
@@ -219,7 +235,10 @@ impl Visit<'_, '_> {
     fn complain_of_unknown_names(&self, looked: &Looked) -> Result<(), Verdict> {
         let disks = self.reached.iter();
         let targets: Vec<&str> = disks.map(|disk| disk.disk.target.as_str()).collect();
-        let unknown = self.run.options.selection.unknown(&targets, &looked.layers);
+        let options = self.run.options;
+        let mut unknown = options.selection.unknown(&targets, &looked.layers);
+        let headers = options.headers.keys().map(String::as_str);
+        unknown.extend(unknown_layers(headers, &targets, &looked.layers));
         if unknown.is_empty() {
             return Ok(());
         }
@@ -264,6 +283,9 @@ fn images_used(run: &Run<'_>, report: &DomainReport) -> BTreeSet<usize> {
     let wanted = layers
         .flatten()
         .filter(|layer| run.options.selection.wants(layer));
-    let places = wanted.flat_map(|layer| layer.extents.places());
-    places.map(|extent| extent.image.0).collect()
+    let disks = report.disks.len();
+    wanted
+        .flat_map(|layer| disks_of(&layer.extents, disks, &report.opened))
+        .map(|disk| disk.0)
+        .collect()
 }

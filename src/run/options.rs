@@ -10,6 +10,7 @@ use crate::domain::libvirt::{KnownDomain, Libvirt};
 use crate::engine::choice::EngineChoice;
 use crate::guard;
 use crate::interrupt::Interrupt;
+use crate::layers::dormant::Headers;
 use crate::ledger::Ledger;
 use crate::reach::host::Host;
 use crate::select::Selection;
@@ -44,6 +45,8 @@ pub struct Options {
     pub allowed: Vec<Allowance>,
     /// Which parts of a domain.
     pub selection: Selection,
+    /// The headers of containers that have none in front of them.
+    pub headers: Headers,
     /// By which engine.
     pub engine: EngineChoice,
     /// Where the run's folder goes.

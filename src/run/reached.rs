@@ -58,8 +58,28 @@ pub async fn reach_all<'d>(
     for disk in &domain.disks {
         let mut plan = Vec::new();
         let chain = match run.options.action {
-            Action::DryRun(_) => reach(disk, origin.libvirt(), false, run, Some(&mut plan)).await,
-            action => reach(disk, origin.libvirt(), action.writes(), run, None).await,
+            Action::DryRun(_) => {
+                reach(
+                    disk,
+                    &domain.name,
+                    origin.libvirt(),
+                    false,
+                    run,
+                    Some(&mut plan),
+                )
+                .await
+            }
+            action => {
+                reach(
+                    disk,
+                    &domain.name,
+                    origin.libvirt(),
+                    action.writes(),
+                    run,
+                    None,
+                )
+                .await
+            }
         };
         reached.push(Reached {
             disk,

@@ -303,7 +303,7 @@ sound_ext4() {
     tree=$(mktemp -d)
     mkdir "$tree/d"
     for n in {1..40}; do echo "hello $n" >"$tree/d/f$n"; done
-    quietly mke2fs -q -F -t ext4 -d "$tree" "$1"
+    quietly mke2fs -q -F -t ext4 -b "${MKE2FS_BLOCK:-1024}" -d "$tree" "$1"
     rm -r "$tree"
 }
 

@@ -12,17 +12,27 @@ pub const EXT4_UUID: &str = "6a7e1b5e-1c2d-4e3f-8a9b-0c1d2e3f4a5b";
 impl Lab {
     /// A sound ext4 of 16 MiB with some files.
     pub fn ext4(&self, name: &str) {
+        self.ext4_with(name, "");
+    }
+
+    /// The same with options for `mke2fs`.
+    pub fn ext4_with(&self, name: &str, options: &str) {
         self.sh(&format!(
             "mkdir -p tree/d; for i in {{1..40}}; do echo \"hello $i\" >tree/d/f$i; done\n\
              head -c 100000 /dev/urandom >tree/big\n\
-             mke2fs -q -F -t ext4 -d tree -U {EXT4_UUID} -L root {name} 16M; rm -r tree"
+             mke2fs -q -F -t ext4 {options} -d tree -U {EXT4_UUID} -L root {name} 16M; rm -r tree"
         ));
     }
 
     /// The same with errors that only `-y` repairs, and `NAME.repaired`: what the checker alone
     /// makes of it.
     pub fn damaged_ext4(&self, name: &str) {
-        self.ext4(name);
+        self.damaged_ext4_with(name, "");
+    }
+
+    /// The same with options for `mke2fs`.
+    pub fn damaged_ext4_with(&self, name: &str, options: &str) {
+        self.ext4_with(name, options);
         self.sh(&format!(
             "debugfs -w -f - {name} <<'END'\n\
              clri /d/f7\n\

@@ -77,7 +77,7 @@ pub fn check(link: &Link, remedy: Option<Remedy>) -> Invocation {
     }
     let access = Access::of(remedy.is_some());
     call.arguments.push(image(link, access).into());
-    call
+    call.with_secrets(nodes::alone_key(link))
 }
 
 /// The image as qemu-img is to open it.

@@ -9,7 +9,7 @@ use crate::cause;
 use crate::check::image::call;
 use crate::cmd::{Invocation, Tool};
 use crate::domain::model::Format;
-use crate::engine::user::nodes::Access;
+use crate::engine::user::nodes::{self, Access};
 use crate::reach::chain::Link;
 use crate::reach::identity::Kind;
 
@@ -50,7 +50,8 @@ pub async fn is_cut_off(link: &Link) -> Result<bool, String> {
     }
     let image = link.path.display();
     let opened = call::image(link, Access::ReadOnly);
-    let call = Invocation::new(Tool::QEMU_IMG, ["map", "--output=json", opened.as_str()]);
+    let call = Invocation::new(Tool::QEMU_IMG, ["map", "--output=json", opened.as_str()])
+        .with_secrets(nodes::alone_key(link));
     let mapped = call.capture().await;
     let mapped =
         mapped.map_err(|error| format!("{image} cannot be mapped: {}", cause::sentence(&error)))?;

@@ -286,6 +286,7 @@ mod tests {
             format: Format::Qcow2,
             slice: None,
             data_file: None,
+            encryption: None,
         }
     }
 

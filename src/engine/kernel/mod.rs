@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod arrays;
+pub mod containers;
 pub mod control;
 pub mod loops;
 pub mod mapping;

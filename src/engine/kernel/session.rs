@@ -78,12 +78,13 @@ impl Session {
         } = to_open;
         let top = &chain.top;
         let encrypted = encrypted::is_encrypted(chain);
-        let (disk, lock) = match (&top.format, top.kind) {
-            (Format::Raw, Kind::File) => {
+        let raw = top.format == Format::Raw && top.encryption.is_none();
+        let (disk, lock) = match (raw, top.kind) {
+            (true, Kind::File) => {
                 let lock = ImageLock::take(&top.path, access)?;
                 (file(&top.path, top.slice)?, Some(lock))
             }
-            (Format::Raw, Kind::BlockDevice) => {
+            (true, Kind::BlockDevice) => {
                 // The mapping takes the claim over: no other can be laid on a device that is held.
                 to_open.claim.release();
                 (device(ledger, top, sector_size, access).await?, None)
@@ -236,7 +237,7 @@ impl Session {
     }
 
     /// The layer as one device: a loop device over a part of a file, else a table over the disks.
-    async fn layer(
+    pub(super) async fn layer(
         &self,
         ledger: &mut Ledger,
         extents: &ExtentMap,
@@ -368,6 +369,7 @@ async fn connected(
     let name = to_open.chain.top.path.display().to_string();
     let image = nbd::Image {
         node: &nodes::nested(to_open.chain, to_open.access),
+        keys: &nodes::nested_keys(to_open.chain),
         access: to_open.access,
         name: &name,
     };

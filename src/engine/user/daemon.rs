@@ -154,10 +154,9 @@ impl Daemon {
     ///
     /// # Errors
     /// With the daemon's words.
-    pub async fn add_secret(&mut self, name: &NodeName, key: &str) -> Result<(), DaemonError> {
-        let secret = json!({ "qom-type": "secret", "id": name, "data": key });
-        let added = self.qmp.execute("object-add", secret).await;
-        self.told("handing over the overlay's key", added).await?;
+    pub async fn add_secret(&mut self, name: &NodeName, key: &[u8]) -> Result<(), DaemonError> {
+        let added = self.qmp.hand_over(name.as_str(), key).await;
+        self.told("handing over a key", added).await?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::domain::model::{Format, Slice};
+use crate::keys::Passphrase;
 use crate::layers::extent::{Extent, ImageIndex};
 use crate::names::NodeName;
 use crate::reach::chain::{self, Chain, Link};
@@ -54,12 +55,13 @@ pub fn disk(image: ImageIndex, chain: &Chain, access: Access) -> Vec<Value> {
 
 /// The same as one node that holds the others, for qemu-nbd.
 pub fn nested(chain: &Chain, access: Access) -> Value {
-    let name = NodeName::disk(ImageIndex(0));
     let mut under: Option<Value> = None;
-    let links = std::iter::once((&chain.top, access));
-    let links = links.chain(chain.under.iter().map(|link| (link, Access::ReadOnly)));
-    let links: Vec<_> = links.collect();
-    for (link, access) in links.into_iter().rev() {
+    let links: Vec<_> = chain.links().enumerate().collect();
+    for (depth, link) in links.into_iter().rev() {
+        let (name, access) = match depth {
+            0 => (NodeName::disk(ImageIndex(0)), access),
+            depth => (NodeName::backing(ImageIndex(0), depth), Access::ReadOnly),
+        };
         let mut node = format_node(&name, link, access, None);
         if let Some(options) = node.as_object_mut() {
             options.remove("node-name");
@@ -83,7 +85,7 @@ pub fn alone(link: &Link, access: Access) -> Value {
 
 fn format_node(name: &NodeName, link: &Link, access: Access, under: Option<&NodeName>) -> Value {
     let mut node = json!({
-        "driver": link.format.name(),
+        "driver": driver(link),
         "node-name": name,
         "read-only": access.is_read_only(),
         "file": sliced(locked(&link.path, link.kind, access), link.slice, access),
@@ -91,6 +93,16 @@ fn format_node(name: &NodeName, link: &Link, access: Access, under: Option<&Node
     if let Some(options) = node.as_object_mut() {
         if chain::records_backing(&link.format) {
             options.insert("backing".to_owned(), json!(under));
+        }
+        if let Some(encryption) = &link.encryption {
+            let secret = name.key();
+            match link.format {
+                Format::Raw => options.insert("key-secret".to_owned(), json!(secret)),
+                _ => options.insert(
+                    "encrypt".to_owned(),
+                    json!({ "format": encryption.method.name(), "key-secret": secret }),
+                ),
+            };
         }
         if let (Format::Qcow2, Some(file)) = (&link.format, &link.data_file) {
             options.insert(
@@ -100,6 +112,37 @@ fn format_node(name: &NodeName, link: &Link, access: Access, under: Option<&Node
         }
     }
     node
+}
+
+/// QEMU calls a raw image that it encrypts a format of its own.
+fn driver(link: &Link) -> &str {
+    match (&link.format, &link.encryption) {
+        (Format::Raw, Some(encryption)) => encryption.method.name(),
+        (format, _) => format.name(),
+    }
+}
+
+/// The keys that the nodes of a chain need before they are added, under the names by which the nodes
+/// call them.
+pub fn keys(image: ImageIndex, chain: &Chain) -> Vec<(NodeName, &Passphrase)> {
+    let top = std::iter::once(NodeName::disk(image));
+    let under = (1..).map(|depth| NodeName::backing(image, depth));
+    let named = top.chain(under).zip(chain.links());
+    let keys = named.filter_map(|(name, link)| Some((name.key(), link.key()?)));
+    keys.collect()
+}
+
+/// The same for [`nested`].
+pub fn nested_keys(chain: &Chain) -> Vec<(String, &Passphrase)> {
+    let keys = keys(ImageIndex(0), chain).into_iter();
+    keys.map(|(name, key)| (name.as_str().to_owned(), key))
+        .collect()
+}
+
+/// The same for [`alone`].
+pub fn alone_key(link: &Link) -> Option<(String, &Passphrase)> {
+    let name = NodeName::disk(ImageIndex(0)).key();
+    Some((name.as_str().to_owned(), link.key()?))
 }
 
 /// A file or device under QEMU's locks from the moment it is opened until it is closed.
@@ -268,6 +311,7 @@ mod tests {
             format,
             slice: None,
             data_file: None,
+            encryption: None,
         }
     }
 

@@ -1,8 +1,10 @@
 //! QMP, the storage daemon's control protocol, over its standard input and output
 //! (docs/interop/qmp-spec.rst of QEMU).
 
+use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 /// The longest answer that is read; query-block-nodes of a long chain has some 100 KiB.
 const LONGEST_MESSAGE: u64 = 16 * 1024 * 1024;
@@ -97,9 +99,39 @@ impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin> Qmp<R, W> {
     pub async fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
         let line = json!({ "execute": command, "arguments": arguments }).to_string();
         tracing::trace!(target: "virt_fsck::qmp", "{line}");
+        self.answer_to(format!("{line}\n").as_bytes()).await
+    }
+
+    /// Gives the daemon a secret under a name; it is shown nowhere, and no copy of it is left.
+    ///
+    /// # Errors
+    /// As [`Qmp::execute`].
+    pub async fn hand_over(&mut self, name: &str, secret: &[u8]) -> Result<Value, QmpError> {
+        let data = Zeroizing::new(Base64::encode_string(secret));
+        let object = json!({ "qom-type": "secret", "id": name, "format": "base64", "data": "" });
+        let object = object.to_string();
+        // `data` is put in by hand, so that no value holds it; Base64 needs no escapes.
+        let (before, after) = object.split_once("\"data\":\"").unwrap_or((&object, ""));
+        let parts = [
+            "{\"execute\":\"object-add\",\"arguments\":",
+            before,
+            "\"data\":\"",
+            &data,
+            after,
+            "}\n",
+        ];
+        let room = parts.iter().map(|part| part.len()).sum();
+        let mut line = Zeroizing::new(String::with_capacity(room));
+        parts.iter().for_each(|part| line.push_str(part));
+        tracing::trace!(target: "virt_fsck::qmp", "object-add secret {name}");
+        self.answer_to(line.as_bytes()).await
+    }
+
+    /// Sends a line and waits for its answer.
+    async fn answer_to(&mut self, line: &[u8]) -> Result<Value, QmpError> {
         // In one piece: the daemon acts on a whole object, and after `quit` takes no newline.
         self.writer
-            .write_all(format!("{line}\n").as_bytes())
+            .write_all(line)
             .await
             .map_err(QmpError::System)?;
         self.writer.flush().await.map_err(QmpError::System)?;

@@ -6,15 +6,19 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::crypt::{CipherSpec, SectorCipher, VolumeKey};
+use crate::engine::decrypted::{Decrypted, DecryptedImages};
 use crate::engine::overlay_key;
 use crate::engine::session::{
     Beside, DiskToOpen, SessionError, Shown, Writes, announce_overlay, make_folder,
 };
-use crate::engine::shown_disk::ShownDisk;
+use crate::engine::shown_disk::{ShownDisk, ShownImage};
 use crate::engine::user::composed::{Connections, Served, THREADS, Volume};
 use crate::engine::user::daemon::{Daemon, Export};
 use crate::engine::user::nodes::{self, Access};
-use crate::layers::extent::{ExtentMap, ImageIndex};
+use crate::layers::dormant::ClosedContainer;
+use crate::layers::extent::{Extent, ExtentMap, ImageIndex};
+use crate::layers::luks::Container;
 use crate::layers::tree::LayerPath;
 use crate::ledger::{Handle, Ledger, Mark, Step};
 use crate::names::{self, NodeName};
@@ -29,6 +33,9 @@ pub struct Session {
     mount_points: PathBuf,
     state_base: PathBuf,
     sizes: HashMap<ImageIndex, Bytes>,
+    /// How many disks the domain has; containers are numbered after them.
+    disks: usize,
+    opened: DecryptedImages,
     /// The disks that lie on encrypted storage.
     encrypted: Vec<ImageIndex>,
     overlaid: Vec<ImageIndex>,
@@ -40,13 +47,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts the storage daemon.
+    /// Starts the storage daemon, for a domain that has so many disks.
     ///
     /// # Errors
     /// When it, or a folder for its mount points, is not to be had; nothing is left then.
-    pub async fn start(ledger: &mut Ledger, state_base: &Path) -> Result<Self, SessionError> {
+    pub async fn start(
+        ledger: &mut Ledger,
+        state_base: &Path,
+        disks: usize,
+    ) -> Result<Self, SessionError> {
         let begun = ledger.mark();
-        match Self::try_start(ledger, state_base, begun).await {
+        match Self::try_start(ledger, state_base, disks, begun).await {
             Ok(session) => Ok(session),
             Err(error) => {
                 ledger.undo_to(begun).await?;
@@ -58,6 +69,7 @@ impl Session {
     async fn try_start(
         ledger: &mut Ledger,
         state_base: &Path,
+        disks: usize,
         begun: Mark,
     ) -> Result<Self, SessionError> {
         let number = ledger.number();
@@ -72,6 +84,8 @@ impl Session {
             mount_points,
             state_base: state_base.to_owned(),
             sizes: HashMap::new(),
+            disks,
+            opened: DecryptedImages::new(),
             encrypted: Vec::new(),
             overlaid: Vec::new(),
             nbd_socket: None,
@@ -86,6 +100,9 @@ impl Session {
     /// When an image cannot be opened, or somebody else has it open.
     pub async fn open(&mut self, disk: DiskToOpen<'_>) -> Result<ShownDisk, SessionError> {
         let top = disk.chain.top.path.display().to_string();
+        for (name, key) in nodes::keys(disk.image, disk.chain) {
+            self.daemon.add_secret(&name, key.bytes()).await?;
+        }
         for node in nodes::disk(disk.image, disk.chain, disk.access) {
             self.daemon.add_node(node, &top).await?;
         }
@@ -120,6 +137,26 @@ impl Session {
         Ok(self.daemon.take_back(export).await?)
     }
 
+    /// Opens a container by its volume key.
+    ///
+    /// # Errors
+    /// When it cannot be what its header says.
+    pub fn unlock(
+        &mut self,
+        closed: &ClosedContainer,
+        key: &VolumeKey,
+    ) -> Result<(ImageIndex, ShownImage), SessionError> {
+        let header = &closed.container.header;
+        let length = header.length(closed.extents.size())?;
+        let under = closed.extents.slice(header.offset, length)?;
+        let spec = CipherSpec::parse(&header.encryption, key.length())?;
+        let cipher = SectorCipher::new(spec, key, header.sector_size, header.iv_tweak)?;
+        let container = Decrypted::new(under, cipher);
+        let image = ImageIndex(self.disks.saturating_add(self.opened.len()));
+        self.opened.insert(image, container.clone());
+        Ok((image, ShownImage::Decrypted(container)))
+    }
+
     /// Shows a filesystem: by an export of the daemon where it lies in one extent of a disk, else as
     /// a file of our own. Such an export takes the right to resize the disk for itself
     /// (block/export/fuse.c of QEMU), so that there can be only one.
@@ -135,7 +172,8 @@ impl Session {
         beside: Beside,
     ) -> Result<Shown, SessionError> {
         self.exposed += 1;
-        let (Some(extent), Beside::Nothing) = (extents.single(), beside) else {
+        let on_disk = |extent: &Extent| !self.opened.contains_key(&extent.image);
+        let (Some(extent), Beside::Nothing) = (extents.single().filter(on_disk), beside) else {
             return self.compose(ledger, layer, extents, writes).await;
         };
         let below = self.below(ledger, extent.image, writes).await?;
@@ -169,7 +207,7 @@ impl Session {
         extents: &ExtentMap,
         writes: Writes,
     ) -> Result<Shown, SessionError> {
-        let volume = Volume::new(extents.clone());
+        let volume = Volume::new(extents.clone(), self.opened.clone());
         let mut disks = Vec::new();
         for image in volume.images() {
             disks.push((image, self.below(ledger, image, writes).await?));
@@ -322,7 +360,7 @@ impl Session {
         let key = self.encrypted.contains(&image).then_some(&name);
         if key.is_some() {
             let secret = overlay_key::random()?;
-            self.daemon.add_secret(&name, &secret).await?;
+            self.daemon.add_secret(&name, secret.as_bytes()).await?;
         }
         let file_node = nodes::overlay_file(image, &file);
         self.daemon.add_node(file_node, "the overlay").await?;
@@ -344,6 +382,20 @@ impl Session {
         stopped?;
         Ok(removed?)
     }
+}
+
+/// Why a container cannot be decrypted without the kernel, whatever the key is; `None` if it can.
+pub fn cannot_decrypt(container: &Container) -> Option<String> {
+    if let Some(integrity) = &container.integrity {
+        return Some(format!(
+            "each of its sectors has a checksum ({}), which dm-integrity keeps",
+            integrity.kind
+        ));
+    }
+    let header = &container.header;
+    let mut sizes = header.key_sizes.iter();
+    let unknown = sizes.find_map(|size| CipherSpec::parse(&header.encryption, *size).err());
+    unknown.map(|error| error.to_string())
 }
 
 /// What serves a composed file.

@@ -2,10 +2,13 @@
 //!
 //! cryptsetup: docs/on-disk-format-luks2.pdf, 2.1 and 2.2; lib/luks2/luks2_disk_metadata.c.
 
+use std::io;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
+use super::header::HeaderError;
+use crate::layers::read::ReadAt;
 use crate::layers::signature::field;
 use crate::units::Bytes;
 
@@ -21,7 +24,7 @@ const OFFSET: Range<usize> = 256..264;
 const CHECKSUM: Range<usize> = 448..512;
 
 /// The length of the binary header, which the text follows.
-const BINARY: usize = 4096;
+pub(super) const BINARY: usize = 4096;
 
 /// How long a copy may be, in bytes; between these, a power of two.
 const SIZES: std::ops::RangeInclusive<u64> = 16 * 1024..=4 * 1024 * 1024;
@@ -53,13 +56,28 @@ fn text(copy: &[u8]) -> Option<&[u8]> {
 }
 
 fn is_sound(copy: &[u8], magic: &[u8], offset: u64) -> bool {
-    let is = |field, bytes: &[u8]| copy.get(field) == Some(bytes);
-    is(MAGIC, magic)
-        && is(VERSION, &[0, 2])
-        && is(OFFSET, &offset.to_be_bytes())
-        && size(copy) == u64::try_from(copy.len()).ok()
-        && super::header::text(copy, CHECKSUM_NAME).as_deref() == Some("sha256")
-        && checksum(copy).is_some_and(|sum| is(CHECKSUM.start..CHECKSUM.start + sum.len(), &sum))
+    is_whole(copy, magic, offset) && has_known_checksum(copy) && is_checksum_right(copy)
+}
+
+/// Whether it begins as a copy at `offset` does.
+fn is_copy(start: &[u8], magic: &[u8], offset: u64) -> bool {
+    let is = |field, bytes: &[u8]| start.get(field) == Some(bytes);
+    is(MAGIC, magic) && is(VERSION, &[0, 2]) && is(OFFSET, &offset.to_be_bytes())
+}
+
+fn is_whole(copy: &[u8], magic: &[u8], offset: u64) -> bool {
+    is_copy(copy, magic, offset) && size(copy) == u64::try_from(copy.len()).ok()
+}
+
+fn has_known_checksum(copy: &[u8]) -> bool {
+    super::header::text(copy, CHECKSUM_NAME).as_deref() == Some("sha256")
+}
+
+fn is_checksum_right(copy: &[u8]) -> bool {
+    let stands = copy.get(CHECKSUM.start..);
+    checksum(copy)
+        .zip(stands)
+        .is_some_and(|(sum, stands)| stands.starts_with(&sum))
 }
 
 /// SHA-256 of a copy, in which its own place counts as zeros.
@@ -73,8 +91,155 @@ fn checksum(copy: &[u8]) -> Option<[u8; 32]> {
 
 /// How long a copy says that it is, in bytes.
 fn size(copy: &[u8]) -> Option<u64> {
-    let size = field::be64(copy, SIZE)?;
-    (SIZES.contains(&size) && size.is_power_of_two()).then_some(size)
+    field::be64(copy, SIZE).filter(|size| is_size(*size))
+}
+
+/// Whether a copy may be so long.
+pub(super) fn is_size(size: u64) -> bool {
+    SIZES.contains(&size) && size.is_power_of_two()
+}
+
+/// The copies that lie in a layer, each with the sum that its own header names.
+pub(super) struct Copies {
+    first: Copy,
+    second: Copy,
+}
+
+/// What has become of a copy.
+enum Copy {
+    Sound(Vec<u8>),
+    /// It has a checksum that virt-fsck does not know. It may be sound.
+    Unknown(Vec<u8>),
+    Damaged,
+}
+
+/// The copy that counts, and what is odd about the other one.
+pub(super) struct Found<'a> {
+    pub(super) copy: &'a [u8],
+    pub(super) note: Option<&'static str>,
+}
+
+impl Copies {
+    /// Reads both. Where the first is damaged, the second may lie at any place that it can have.
+    pub(super) fn read(layer: &dyn ReadAt) -> io::Result<Self> {
+        let first = Copy::read(layer, super::header::MAGIC, 0)?;
+        if let Some(size) = first.bytes().and_then(size) {
+            let second = Copy::read(layer, SECOND_MAGIC, size)?;
+            return Ok(Self { first, second });
+        }
+        let mut offset = *SIZES.start();
+        while SIZES.contains(&offset) {
+            let second = Copy::read(layer, SECOND_MAGIC, offset)?;
+            if second.bytes().is_some() {
+                return Ok(Self { first, second });
+            }
+            offset = offset.saturating_mul(2);
+        }
+        let second = Copy::Damaged;
+        Ok(Self { first, second })
+    }
+
+    /// The newer of those that are sound; the first if both are of the same age.
+    pub(super) fn newest(&self) -> Result<Found<'_>, HeaderError> {
+        const UNKNOWN: &str = "its metadata has an unknown checksum";
+        let (copy, rival, note) = match (&self.first, &self.second) {
+            (Copy::Sound(first), Copy::Sound(second)) => match age(first).cmp(&age(second)) {
+                std::cmp::Ordering::Less => (
+                    second,
+                    None,
+                    Some("the first copy of its metadata is older; the second was used"),
+                ),
+                std::cmp::Ordering::Greater => (
+                    first,
+                    None,
+                    Some("the second copy of its metadata is older; the first was used"),
+                ),
+                std::cmp::Ordering::Equal => {
+                    let differ = text(first) != text(second);
+                    let note = "the copies of its metadata differ; the first was used";
+                    (first, None, differ.then_some(note))
+                }
+            },
+            (Copy::Sound(first), second) => (
+                first,
+                second.bytes().filter(|second| age(second) > age(first)),
+                Some("the second copy of its metadata is damaged; the first was used"),
+            ),
+            (first, Copy::Sound(second)) => (
+                second,
+                first.bytes().filter(|first| age(first) >= age(second)),
+                Some("the first copy of its metadata is damaged; the second was used"),
+            ),
+            (Copy::Damaged, Copy::Damaged) => {
+                return Err(HeaderError::damaged("both copies of its metadata"));
+            }
+            _ => return Err(HeaderError::damaged(UNKNOWN)),
+        };
+        // It would count, if it is sound.
+        if rival.is_some() {
+            return Err(HeaderError::damaged(UNKNOWN));
+        }
+        Ok(Found { copy, note })
+    }
+}
+
+impl Copy {
+    fn read(layer: &dyn ReadAt, magic: &[u8], offset: u64) -> io::Result<Self> {
+        let Some(start) = bytes(layer, offset, BINARY as u64)? else {
+            return Ok(Self::Damaged);
+        };
+        let Some(size) = size(&start).filter(|_| is_copy(&start, magic, offset)) else {
+            return Ok(Self::Damaged);
+        };
+        let is_placed = offset == 0 || offset == size;
+        let Some(copy) = bytes(layer, offset, size)?.filter(|_| is_placed) else {
+            return Ok(Self::Damaged);
+        };
+        Ok(
+            match (has_known_checksum(&copy), is_checksum_right(&copy)) {
+                (false, _) => Self::Unknown(copy),
+                (true, true) => Self::Sound(copy),
+                (true, false) => Self::Damaged,
+            },
+        )
+    }
+
+    /// Its bytes, unless they are damaged.
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Sound(copy) | Self::Unknown(copy) => Some(copy),
+            Self::Damaged => None,
+        }
+    }
+}
+
+/// Bytes of a layer, if it is long enough.
+fn bytes(layer: &dyn ReadAt, offset: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
+    let end = offset.saturating_add(length);
+    match end <= layer.size().get() {
+        true => layer
+            .read_at(Bytes::new(offset), Bytes::new(length))
+            .map(Some),
+        false => Ok(None),
+    }
+}
+
+/// How often it was written.
+fn age(copy: &[u8]) -> Option<u64> {
+    field::be64(copy, SEQUENCE_NUMBER.start)
+}
+
+/// The text of a copy, which is an object with nothing but zeros behind it.
+pub(super) fn text_alone(copy: &[u8]) -> Result<&[u8], HeaderError> {
+    let area = copy.get(BINARY..).unwrap_or_default();
+    let text = text(copy).unwrap_or_default();
+    let rest = area.get(text.len()..).unwrap_or_default();
+    let is_alone = !rest.is_empty() && rest.iter().all(|byte| *byte == 0);
+    if text.starts_with(b"{") && text.ends_with(b"}") && is_alone {
+        Ok(text)
+    } else {
+        Err(HeaderError::damaged("its metadata"))
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Writes members of arrays for tests, field by field as MD does.
 
+use std::io;
+
 use super::assemble::FoundMember;
 use super::superblock::{Role, Superblock, Version};
 use super::{find, version_0, version_1};
 use crate::layers::extent::{ExtentMap, ImageIndex};
-use crate::layers::read::{ReadAt, ReadImages};
+use crate::layers::read::{ReadImages, read_one_of};
 use crate::layers::tree::LayerPath;
 use crate::units::Bytes;
 
@@ -12,8 +14,8 @@ use crate::units::Bytes;
 pub(in crate::layers) struct Images(pub Vec<Vec<u8>>);
 
 impl ReadImages for Images {
-    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
-        self.0.get(index.0).map(|bytes| bytes as &dyn ReadAt)
+    fn read_image(&self, index: ImageIndex, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        read_one_of(&self.0, index, offset, buffer)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{Place, opaque};
+use crate::layers::luks::{self, LuksError};
 use crate::layers::lvm::{self, LvmError};
 use crate::layers::md::{self, MdError};
 use crate::layers::partition::{self, PartitionError, PartitionTable};
@@ -16,6 +17,7 @@ pub(super) enum Look {
     Table(PartitionTable),
     Volume(Box<lvm::PhysicalVolume>),
     Member(Box<md::Superblock>),
+    Container(Box<luks::Container>),
     Content(Content),
 }
 
@@ -67,6 +69,12 @@ fn try_look(layer: &dyn ReadAt, place: Place, sector_size: SectorSize) -> io::Re
             return Ok(Look::Content(content));
         }
     }
+    match luks::read(layer) {
+        Ok(Some(container)) => return Ok(Look::Container(Box::new(container))),
+        Ok(None) => {}
+        Err(LuksError::Read(cause)) => return Err(cause),
+        Err(error) => return Ok(Look::Content(closed_for_good(&error))),
+    }
     Ok(Look::Content(match signature::recognise(layer)? {
         Some(signature) => content(signature),
         None => {
@@ -82,6 +90,13 @@ fn try_look(layer: &dyn ReadAt, place: Place, sector_size: SectorSize) -> io::Re
             }
         }
     }))
+}
+
+/// A container that no key opens.
+pub(super) fn closed_for_good(error: &LuksError) -> Content {
+    let version = error.version();
+    let what = version.map_or_else(|| "LUKS".to_owned(), |version| version.to_string());
+    opaque(&what, error.uuid().map(str::to_owned), &error.to_string())
 }
 
 fn content(signature: Signature) -> Content {

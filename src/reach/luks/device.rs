@@ -7,28 +7,19 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::cause;
-use crate::cmd::{CmdError, Invocation, Tool};
+use crate::cmd::Invocation;
+use crate::crypt::VolumeKey;
 use crate::engine::kernel::mapping::{self, MappingError};
 use crate::engine::kernel::table::{self, Cipher, DeviceNumber};
 use crate::engine::user::nodes::Access;
+use crate::keys::cryptsetup::{CRYPTSETUP, KeySlots, of_key_file};
 use crate::keys::{Container, Key, KeyFile};
 use crate::layers::luks::header::{self, Header, LUKS1_LENGTH};
 use crate::layers::luks::metadata_area;
 use crate::names::MappingName;
 use crate::reach::crypttab::{CryptEntry, KeySource};
 use crate::reach::host::HostError;
-use crate::reach::luks::volume_key::{self, VolumeKey};
 use crate::units::{Bytes, SectorSize, Sectors};
-
-const CRYPTSETUP: Tool = Tool {
-    name: "cryptsetup",
-    package: "cryptsetup-bin",
-};
-
-/// The exit status of cryptsetup(8) for a wrong key, and what it says where one of several slots is
-/// for something else.
-const WRONG_KEY: i32 = 2;
-const NO_SLOT: &str = "No usable keyslot";
 
 /// Where systemd looks for the key file of a device that has none in crypttab (crypttab(5)).
 const KEY_FOLDERS: [&str; 2] = ["/etc/cryptsetup-keys.d", "/run/cryptsetup-keys.d"];
@@ -130,7 +121,11 @@ impl Luks<'_> {
                     Some(metadata) => metadata,
                     // What is none, or has only one copy left, cryptsetup knows.
                     None => {
-                        let answer = self.dump("--dump-json-metadata", None).capture().await;
+                        let answer = self
+                            .key_slots()
+                            .dump("--dump-json-metadata", None)
+                            .capture()
+                            .await;
                         let answer = answer.map_err(|error| self.cannot(&cause::sentence(&error)));
                         answer?.stdout
                     }
@@ -155,29 +150,15 @@ impl Luks<'_> {
         header: &Header,
         key: &Key,
     ) -> Result<Option<VolumeKey>, HostError> {
-        let call = self.dump("--dump-volume-key", Some(key));
-        let input = match key {
-            Key::File(_) => &[],
-            Key::Passphrase(passphrase) => passphrase.bytes(),
-        };
-        let answer = match volume_key::secret_output(&call, input).await {
-            Ok(answer) => answer,
-            Err(CmdError::Failed { status, stderr, .. })
-                if status.code() == Some(WRONG_KEY) || stderr.contains(NO_SLOT) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(self.cannot(&cause::sentence(&error))),
-        };
-        let key = VolumeKey::parse(&answer)
-            .ok_or_else(|| self.cannot("cryptsetup gives its volume key in an unknown form"))?;
-        if !header.key_sizes.contains(&key.length()) {
-            let length = key.length();
-            return Err(self.cannot(&format!(
-                "its volume key has {length} bytes, which is not what its header says"
-            )));
+        let found = self.key_slots().volume_key(&header.key_sizes, key).await;
+        found.map_err(|why| self.cannot(&why))
+    }
+
+    fn key_slots(&self) -> KeySlots<'_> {
+        KeySlots::Device {
+            device: self.device,
+            header: self.entry.options.header.as_deref(),
         }
-        Ok(Some(key))
     }
 
     /// Refuses a device that the system does not let anybody write to: device-mapper would take it,
@@ -244,7 +225,7 @@ impl Luks<'_> {
         let length = length.map_err(|error| self.not_opened(&error))?;
         let cipher = Cipher {
             name: &header.encryption,
-            key: key.digits(),
+            key: &key.digits(),
             iv_tweak: header.iv_tweak,
             sector_size: header.sector_size,
             discards: header.discards || self.entry.options.discard,
@@ -280,23 +261,6 @@ impl Luks<'_> {
         ))
     }
 
-    /// The call that tells of it. No slot is named: a slot may be for another key than that of the
-    /// encrypted bytes, and cryptsetup looks for one that is for theirs only where it may choose.
-    fn dump(&self, what: &str, key: Option<&Key>) -> Invocation {
-        let mut arguments: Vec<OsString> =
-            ["luksDump", "--batch-mode", what].map(Into::into).into();
-        if let Some(header) = &self.entry.options.header {
-            arguments.extend(["--header".into(), header.into()]);
-        }
-        match key {
-            None => {}
-            Some(Key::Passphrase(_)) => arguments.extend(["--key-file".into(), "-".into()]),
-            Some(Key::File(file)) => arguments.extend(of_key_file(file)),
-        }
-        arguments.extend(["--".into(), self.device.into()]);
-        Invocation::new(CRYPTSETUP, arguments).without_udev()
-    }
-
     /// The command that opens it as `name`, for those who do it by hand; without a key file it asks.
     pub(in crate::reach) fn opening(
         &self,
@@ -321,18 +285,6 @@ impl Luks<'_> {
         arguments.extend(["--".into(), self.device.into(), name.as_str().into()]);
         Invocation::new(CRYPTSETUP, arguments).without_udev()
     }
-}
-
-/// The arguments for a key in a file.
-fn of_key_file(file: &KeyFile) -> Vec<OsString> {
-    let mut arguments = vec!["--key-file".into(), file.path.clone().into()];
-    if let Some(offset) = file.offset {
-        arguments.extend(["--keyfile-offset".into(), offset.to_string().into()]);
-    }
-    if let Some(size) = file.size {
-        arguments.extend(["--keyfile-size".into(), size.to_string().into()]);
-    }
-    arguments
 }
 
 /// What lies on a device, or has a file attached (Documentation/ABI/testing/sysfs-block of Linux).
@@ -408,7 +360,10 @@ mod tests {
                 Some(file) => Key::File(file),
                 None => Key::Passphrase(Passphrase::new(Zeroizing::new(b"secret".to_vec()))),
             };
-            let call = luks.dump("--dump-volume-key", Some(&key)).to_string();
+            let call = luks
+                .key_slots()
+                .dump("--dump-volume-key", Some(&key))
+                .to_string();
             let wanted = format!("cryptsetup luksDump --batch-mode --dump-volume-key {dump}");
             assert!(call.ends_with(&wanted), "{call}");
             assert!(!call.contains("secret"));

@@ -5,6 +5,5 @@
 //! let LVM activate whatever volume group lies on it: a guest's, and it keeps the device in use.
 
 mod device;
-mod volume_key;
 
 pub(super) use device::{Luks, holder};

@@ -106,6 +106,7 @@ fn every_key_of_a_layer() {
             ],
             "partition": null,
             "volume_group": null,
+            "cipher": null,
             "array": null,
             "sector_bytes": null,
             "filesystem_size_bytes": null,

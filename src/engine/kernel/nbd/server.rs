@@ -14,6 +14,7 @@ use crate::engine::kernel::nbd::error::NbdError;
 use crate::engine::kernel::nbd::{connected_task, leftover, size, sysfs};
 use crate::engine::user::daemon::is_lock_conflict;
 use crate::engine::user::nodes::Access;
+use crate::keys::Passphrase;
 
 /// How long qemu-nbd may take to open the image, and the kernel to connect.
 pub(super) const CONNECTION: Duration = Duration::from_secs(120);
@@ -38,6 +39,8 @@ pub struct Image<'a> {
     /// Options of QEMU's block layer, with all nodes nested into each other, and without io_uring,
     /// over which qemu-nbd was seen to wait for ever (10.0 on Linux 6.1).
     pub node: &'a Value,
+    /// The keys that the node names.
+    pub keys: &'a [(String, &'a Passphrase)],
     /// Whether it is written; the node must say the same.
     pub access: Access,
     /// What errors call it.
@@ -222,7 +225,8 @@ pub fn serving(device: &Path, image: Image<'_>, pid_file: &Path) -> Invocation {
     }
     arguments.push(NO_MORE_OPTIONS.into());
     arguments.push(format!("json:{}", image.node).into());
-    Invocation::new(Tool::QEMU_NBD, arguments)
+    let keys = image.keys.iter().cloned();
+    Invocation::new(Tool::QEMU_NBD, arguments).with_secrets(keys)
 }
 
 /// Its socket, in our own folder instead of /var/lock, where anybody may connect to it.

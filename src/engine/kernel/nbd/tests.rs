@@ -27,6 +27,7 @@ fn the_call_keeps_it_in_the_foreground_and_its_socket_private() {
     for (access, option) in [(Access::Write, ""), (Access::ReadOnly, " --read-only")] {
         let image = Image {
             node: &node,
+            keys: &[],
             access,
             name: "x",
         };
@@ -133,6 +134,7 @@ impl Lab {
         let node = node(&self.image, access);
         let image = Image {
             node: &node,
+            keys: &[],
             access,
             name: "disk.qcow2",
         };
@@ -220,6 +222,7 @@ async fn a_read_only_image_stays_as_it_is() {
     // The same image may be read twice, at two devices.
     let second = Image {
         node: &node(&lab.image, Access::ReadOnly),
+        keys: &[],
         access: Access::ReadOnly,
         name: "disk.qcow2",
     };
@@ -250,6 +253,7 @@ async fn an_image_that_somebody_has_open_is_in_use() {
         let node = node(&lab.image, access);
         let image = Image {
             node: &node,
+            keys: &[],
             access,
             name: "disk.qcow2",
         };
@@ -289,6 +293,7 @@ async fn devices_of_others_are_passed_over() {
     let node = node(&others.image, Access::Write);
     let image = Image {
         node: &node,
+        keys: &[],
         access: Access::Write,
         name: "theirs",
     };
@@ -370,6 +375,7 @@ async fn a_run_that_is_killed() {
     let node = node(&image, Access::Write);
     let image = Image {
         node: &node,
+        keys: &[],
         access: Access::Write,
         name: "disk.qcow2",
     };

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::layers::extent::Striped;
-use crate::layers::read::{LayerReader, ReadAt, ReadImages};
+use crate::layers::read::{LayerReader, ReadAt, ReadImages, read_one_of};
 
 fn extent(image: usize, offset: u64, length: u64) -> Extent {
     Extent {
@@ -318,8 +318,8 @@ impl ReadAt for Image {
 struct Images(Vec<Image>);
 
 impl ReadImages for Images {
-    fn image(&self, index: ImageIndex) -> Option<&dyn ReadAt> {
-        self.0.get(index.0).map(|image| image as &dyn ReadAt)
+    fn read_image(&self, index: ImageIndex, offset: Bytes, buffer: &mut [u8]) -> io::Result<()> {
+        read_one_of(&self.0, index, offset, buffer)
     }
 }
 

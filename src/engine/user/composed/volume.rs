@@ -1,9 +1,12 @@
 //! A layer's bytes, wherever they lie: the one place through which the composer reads and writes.
 
+use std::ops::Range;
+
 use rustix::io::Errno;
 
 use super::transfers::{Transfer, reads, writes};
-use crate::layers::extent::{ExtentMap, ImageIndex, OutOfRange};
+use crate::engine::decrypted::{Decrypted, DecryptedImages, Unreadable, lowest};
+use crate::layers::extent::{Extent, ExtentMap, ImageIndex, OutOfRange};
 use crate::units::Bytes;
 
 /// The most bytes that one step of [`Volume::zero`] covers, so that what is laid out for it stays
@@ -47,16 +50,17 @@ pub trait Images {
     fn flush(&mut self) -> Result<(), Errno>;
 }
 
-/// A layer over images.
+/// A layer over images, some of which may be containers that were opened.
 #[derive(Debug)]
 pub struct Volume {
     map: ExtentMap,
+    opened: DecryptedImages,
 }
 
 impl Volume {
     /// The layer that `map` lays out.
-    pub fn new(map: ExtentMap) -> Self {
-        Self { map }
+    pub fn new(map: ExtentMap, opened: DecryptedImages) -> Self {
+        Self { map, opened }
     }
 
     /// How many bytes it has.
@@ -64,12 +68,9 @@ impl Volume {
         self.map.size()
     }
 
-    /// The images that it lies on, each once.
+    /// The images that it lies on at last, each once.
     pub fn images(&self) -> Vec<ImageIndex> {
-        let mut images: Vec<_> = self.map.places().map(|extent| extent.image).collect();
-        images.sort_unstable();
-        images.dedup();
-        images
+        lowest(&self.map, &self.opened)
     }
 
     /// Fills the whole buffer from `offset`.
@@ -82,9 +83,57 @@ impl Volume {
         offset: Bytes,
         buffer: &mut [u8],
     ) -> Result<(), Errno> {
-        let transfers = reads(&self.map, offset, buffer.len());
+        self.read_map(images, &self.map, offset, buffer)
+    }
+
+    fn read_map(
+        &self,
+        images: &mut impl Images,
+        map: &ExtentMap,
+        offset: Bytes,
+        buffer: &mut [u8],
+    ) -> Result<(), Errno> {
+        let transfers = reads(map, offset, buffer.len());
         let transfers = transfers.map_err(|OutOfRange { .. }| Errno::INVAL)?;
-        images.read(&transfers, buffer)
+        let (decrypted, plain) = self.apart(transfers);
+        if !plain.is_empty() {
+            images.read(&plain, buffer)?;
+        }
+        for (container, transfer) in decrypted {
+            let mut read = |offset: Bytes, part: &mut [u8]| {
+                let under = |map: &ExtentMap, at: Bytes, sectors: &mut [u8]| {
+                    self.read_map(images, map, at, sectors)
+                };
+                container.read(offset, part, under).map_err(errno)
+            };
+            match transfer.parts.as_slice() {
+                [part] => read(transfer.offset, part_of_mut(buffer, part)?)?,
+                parts => {
+                    let mut joined = vec![0; transfer.length];
+                    read(transfer.offset, &mut joined)?;
+                    let mut rest = joined.as_slice();
+                    for part in parts {
+                        let (now, later) = rest.split_at_checked(part.len()).ok_or(Errno::IO)?;
+                        part_of_mut(buffer, part)?.copy_from_slice(now);
+                        rest = later;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The transfers of containers, and those of all other images.
+    fn apart(&self, transfers: Vec<Transfer>) -> (Vec<(&Decrypted, Transfer)>, Vec<Transfer>) {
+        let mut decrypted = Vec::new();
+        let mut plain = Vec::new();
+        for transfer in transfers {
+            match self.opened.get(&transfer.image) {
+                Some(container) => decrypted.push((container, transfer)),
+                None => plain.push(transfer),
+            }
+        }
+        (decrypted, plain)
     }
 
     /// Writes all of `data` at `offset`.
@@ -92,9 +141,42 @@ impl Volume {
     /// # Errors
     /// `ENOSPC` past the end, as a disk says it, else what the images say.
     pub fn write(&self, images: &mut impl Images, offset: Bytes, data: &[u8]) -> Result<(), Errno> {
-        let transfers = writes(&self.map, offset, data.len());
+        self.write_map(images, &self.map, offset, data)
+    }
+
+    fn write_map(
+        &self,
+        images: &mut impl Images,
+        map: &ExtentMap,
+        offset: Bytes,
+        data: &[u8],
+    ) -> Result<(), Errno> {
+        let transfers = writes(map, offset, data.len());
         let transfers = transfers.map_err(|OutOfRange { .. }| Errno::NOSPC)?;
-        images.write(&transfers, data)
+        let (decrypted, plain) = self.apart(transfers);
+        if !plain.is_empty() {
+            images.write(&plain, data)?;
+        }
+        for (container, transfer) in decrypted {
+            let joined: Vec<u8>;
+            let data = match transfer.parts.as_slice() {
+                [part] => data.get(part.clone()).ok_or(Errno::IO)?,
+                parts => {
+                    let parts = parts.iter().filter_map(|part| data.get(part.clone()));
+                    joined = parts.flatten().copied().collect();
+                    &joined
+                }
+            };
+            let written = container.write(
+                images,
+                transfer.offset,
+                data,
+                |images, map, at, sectors| self.read_map(images, map, at, sectors),
+                |images, map, at, sectors| self.write_map(images, map, at, sectors),
+            );
+            written.map_err(errno)?;
+        }
+        Ok(())
     }
 
     /// Makes `length` bytes from `offset` read as zeros.
@@ -112,6 +194,11 @@ impl Volume {
         if end.is_none_or(|end| end > self.size()) {
             return Err(Errno::NOSPC);
         }
+        // What reads as zeros through a cipher is written out.
+        let is_container = |extent: Extent| self.opened.contains_key(&extent.image);
+        if self.map.places().any(is_container) {
+            return Err(Errno::OPNOTSUPP);
+        }
         let (mut at, mut left) = (offset.get(), length.get());
         while left > 0 {
             let step = left.min(ZERO_STEP as u64);
@@ -126,5 +213,18 @@ impl Volume {
     }
 }
 
+fn part_of_mut<'b>(buffer: &'b mut [u8], part: &Range<usize>) -> Result<&'b mut [u8], Errno> {
+    buffer.get_mut(part.clone()).ok_or(Errno::IO)
+}
+
+const fn errno(error: Unreadable<Errno>) -> Errno {
+    match error {
+        Unreadable::Under(errno) => errno,
+        Unreadable::Outside => Errno::INVAL,
+    }
+}
+
+#[cfg(test)]
+mod decrypted_tests;
 #[cfg(test)]
 mod tests;

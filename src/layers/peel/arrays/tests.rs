@@ -1,4 +1,6 @@
-use crate::layers::dormant::{Activated, Activation, DormantArray, DormantId, Opener, Peeled};
+use crate::layers::dormant::{
+    Activated, Activation, DormantArray, DormantId, Headers, Known, Opener, Peeled, Unlocked,
+};
 use crate::layers::extent::ImageIndex;
 use crate::layers::md::writer::{Images, MemberImage};
 use crate::layers::md::{Level, Role, Unsound, Version};
@@ -29,7 +31,12 @@ fn peeled_with(disks: Vec<Vec<u8>>, activated: &Activated, whole_mirrors: WholeM
             sector_size: SectorSize::S512,
         })
         .collect();
-    peel(&open, &Images(disks), Some(activated), whole_mirrors)
+    let known = Known {
+        activated: Some(activated),
+        unlocked: &Unlocked::new(),
+        headers: &Headers::new(),
+    };
+    peel(&open, &Images(disks), known, whole_mirrors)
 }
 
 fn all(layers: &[Layer]) -> Vec<(&str, String)> {

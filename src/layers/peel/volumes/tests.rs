@@ -1,4 +1,4 @@
-use crate::layers::dormant::{Activated, Activation, DormantId, Peeled};
+use crate::layers::dormant::{Activated, Activation, DormantId, Headers, Known, Peeled, Unlocked};
 use crate::layers::extent::ImageIndex;
 use crate::layers::lvm::copies::tests::RaidMeta;
 use crate::layers::lvm::writer::{PhysicalVolumeImage, group_text, raid1};
@@ -42,7 +42,11 @@ fn peeled(metas: [RaidMeta; 2], activated: Option<&Activated>) -> Peeled {
     peel(
         &open,
         &Images(disks(metas)),
-        activated,
+        Known {
+            activated,
+            unlocked: &Unlocked::new(),
+            headers: &Headers::new(),
+        },
         WholeMirrors::default(),
     )
 }

@@ -4,15 +4,15 @@ use super::*;
 use crate::layers::extent::{Extent, Piece, Striped};
 
 const IMAGES: usize = 3;
-const IMAGE_SIZE: u64 = 4096;
+pub(super) const IMAGE_SIZE: u64 = 4096;
 
 /// Images in memory.
 #[derive(Clone, Debug, PartialEq)]
-struct Memory(Vec<Vec<u8>>);
+pub(super) struct Memory(pub(super) Vec<Vec<u8>>);
 
 impl Memory {
     /// Every byte differs from its neighbours.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let image = |number: usize| (0..IMAGE_SIZE).map(move |at| (at * 7 + number as u64) as u8);
         Self((0..IMAGES).map(|number| image(number).collect()).collect())
     }
@@ -176,7 +176,7 @@ proptest! {
             images.0[image][at]
         }).collect();
         let mut written = vec![false; flat.len()];
-        let volume = Volume::new(map);
+        let volume = Volume::new(map, DecryptedImages::new());
         prop_assert_eq!(volume.size().get(), flat.len() as u64);
         for (action, begin, length) in actions {
             let begin = begin as usize % (flat.len() + 1);
@@ -248,7 +248,7 @@ fn what_lies_outside_is_refused_as_a_disk_refuses_it() {
     let mut map = ExtentMap::default();
     map.push(extent(0, 0, 10));
     map.push(extent(1, 5, 10));
-    let volume = Volume::new(map);
+    let volume = Volume::new(map, DecryptedImages::new());
     assert_eq!(volume.images(), [ImageIndex(0), ImageIndex(1)]);
     let mut images = Memory::new();
     let before = images.clone();
@@ -281,7 +281,7 @@ fn copies_are_read_from_the_first_and_written_to_all() {
     let third = leg(&[extent(1, 0, 7), extent(2, 50, 13)]);
     let mut map = ExtentMap::default();
     map.push_mirrored(&[&first, &second, &third]).unwrap();
-    let volume = Volume::new(map);
+    let volume = Volume::new(map, DecryptedImages::new());
     let mut images = Memory::new();
     let mut expected = images.clone();
     let data: Vec<u8> = (200..220).collect();

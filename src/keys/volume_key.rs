@@ -1,12 +1,12 @@
 //! The volume key of a LUKS device, as cryptsetup prints it.
 
-use std::fmt;
 use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::cmd::{CmdError, Invocation, child};
+use crate::crypt::VolumeKey;
 use crate::layers::luks::header::LONGEST_KEY;
 
 /// The longest answer of cryptsetup in bytes: a key of [`LONGEST_KEY`] takes three a byte, and a few
@@ -16,48 +16,25 @@ const LONGEST_ANSWER: usize = 16 * 1024;
 /// The longest label of the key. No line about a device by its path is as short.
 const LONGEST_LABEL: usize = 20;
 
-/// The key that the bytes of a device are encrypted with. It is overwritten when it is dropped, and
-/// shown nowhere.
-#[derive(PartialEq, Eq)]
-pub(in crate::reach) struct VolumeKey(Zeroizing<String>);
-
-impl fmt::Debug for VolumeKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("VolumeKey(...)")
-    }
-}
-
-impl VolumeKey {
-    /// The key in what `cryptsetup luksDump --dump-volume-key` prints: `MK dump:` and pairs of
-    /// hexadecimal digits, on that line and those that follow.
-    pub(super) fn parse(answer: &[u8]) -> Option<Self> {
-        let mut lines = answer.split(|byte| *byte == b'\n');
-        let first = lines.find_map(after_label)?;
-        let mut digits = Zeroizing::new(String::with_capacity(2 * LONGEST_KEY));
-        for line in std::iter::once(first).chain(lines) {
-            if !line.iter().all(|b| b.is_ascii_hexdigit() || is_blank(*b)) {
-                break;
-            }
-            for digit in line.iter().filter(|byte| !is_blank(**byte)) {
-                // Growing would leave a copy behind.
-                if digits.len() == 2 * LONGEST_KEY {
-                    return None;
-                }
-                digits.push(char::from(digit.to_ascii_lowercase()));
-            }
+/// The key in what `cryptsetup luksDump --dump-volume-key` prints: `MK dump:` and pairs of
+/// hexadecimal digits, on that line and those that follow.
+pub(super) fn parse(answer: &[u8]) -> Option<VolumeKey> {
+    let mut lines = answer.split(|byte| *byte == b'\n');
+    let first = lines.find_map(after_label)?;
+    let mut digits = Zeroizing::new(String::with_capacity(2 * LONGEST_KEY));
+    for line in std::iter::once(first).chain(lines) {
+        if !line.iter().all(|b| b.is_ascii_hexdigit() || is_blank(*b)) {
+            break;
         }
-        (!digits.is_empty() && digits.len().is_multiple_of(2)).then_some(Self(digits))
+        for digit in line.iter().filter(|byte| !is_blank(**byte)) {
+            // Growing would leave a copy behind.
+            if digits.len() == 2 * LONGEST_KEY {
+                return None;
+            }
+            digits.push(char::from(*digit));
+        }
     }
-
-    /// The key in hexadecimal.
-    pub(super) fn digits(&self) -> &str {
-        &self.0
-    }
-
-    /// How many bytes it has.
-    pub(super) fn length(&self) -> usize {
-        self.0.len() / 2
-    }
+    VolumeKey::of_digits(&digits).filter(|key| key.length() > 0)
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -134,7 +111,7 @@ mod tests {
     use super::*;
 
     fn parsed(answer: &str) -> Option<String> {
-        VolumeKey::parse(answer.as_bytes()).map(|key| key.digits().to_owned())
+        parse(answer.as_bytes()).map(|key| key.digits().to_string())
     }
 
     #[test]
@@ -168,9 +145,6 @@ mod tests {
         ] {
             assert_eq!(parsed(&none), None, "{none}");
         }
-        let key = VolumeKey::parse(b"MK dump: b833").unwrap();
-        assert_eq!(key.length(), 2);
-        assert_eq!(format!("{key:?}"), "VolumeKey(...)");
     }
 
     #[tokio::test]

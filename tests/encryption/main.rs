@@ -1,0 +1,9 @@
+//! Encrypted guests: containers that cryptsetup and QEMU made, wherever LUKS can sit. The user
+//! engine decrypts them without the kernel; cryptsetup itself decrypts what it has written.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod by_qemu;
+mod containers;
+mod keys;
+mod places;
