@@ -138,8 +138,9 @@ pub struct Work {
 /// What lies under the disks on the host.
 #[derive(Args, Clone, Debug)]
 pub struct HostLayers {
-    /// A key for an encrypted device: ID:key:PASSPHRASE or ID:file:FILE, where
-    /// ID is its name, its device, its UUID or all; may be given several times
+    /// A key for what is encrypted: ID:file:FILE, ID:key:PASSPHRASE or
+    /// ID:clevis, where ID is its UUID, its device, its name in /dev/mapper, its
+    /// path in the tree (vda/p3) or all; may be given several times
     #[arg(long, value_name = "SELECTOR")]
     pub key: Vec<KeySelector>,
 

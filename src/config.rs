@@ -25,6 +25,21 @@ pub struct Config {
     pub mounts: Vec<MountEntry>,
     /// What volume groups lie on.
     pub groups: Vec<GroupEntry>,
+    /// Key files.
+    pub keys: Vec<KeyEntry>,
+    /// A program that asks for passphrases, and its arguments; empty if none.
+    pub askpass: Vec<String>,
+}
+
+/// A key file for whatever is called so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEntry {
+    /// What may call it so: a UUID, a device, a name in /dev/mapper, a path in the tree; `all`.
+    pub id: String,
+    /// The file.
+    pub file: PathBuf,
+    /// Where this is said.
+    pub origin: Origin,
 }
 
 /// The devices without which a volume group is not seen.
@@ -69,6 +84,9 @@ struct File {
     mount: Vec<Spanned<Mount>>,
     #[serde(default)]
     volume_group: Vec<Spanned<VolumeGroup>>,
+    #[serde(default)]
+    key: Vec<Spanned<Key>>,
+    askpass: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +116,14 @@ struct Mount {
 struct VolumeGroup {
     name: String,
     devices: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Key {
+    #[serde(rename = "for")]
+    id: String,
+    file: PathBuf,
 }
 
 impl Config {
@@ -181,6 +207,24 @@ impl Config {
                 origin: origin(at),
             });
         }
+        for entry in file.key {
+            let at = entry.span().start;
+            let Key { id, file } = entry.into_inner();
+            if id.is_empty() {
+                return Err(wrong(at, "the key is for nothing".to_owned()));
+            }
+            absolute(&file).map_err(|why| wrong(at, why))?;
+            config.keys.push(KeyEntry {
+                id,
+                file,
+                origin: origin(at),
+            });
+        }
+        if let Some(askpass) = file.askpass {
+            let at = askpass.span().start;
+            config.askpass = askpass.into_inner();
+            program(&config.askpass).map_err(|why| wrong(at, why))?;
+        }
         Ok(config)
     }
 }
@@ -231,6 +275,15 @@ fn absolute(path: &Path) -> Result<(), String> {
     }
 }
 
+/// A program that is looked for in `PATH`, or the absolute path of one.
+fn program(words: &[String]) -> Result<(), String> {
+    match words.first().map(String::as_str) {
+        None | Some("") => Err("askpass names no program".to_owned()),
+        Some(name) if name.contains('/') => absolute(Path::new(name)),
+        Some(_) => Ok(()),
+    }
+}
+
 /// The line of a byte, from 1.
 fn line(text: &str, at: usize) -> usize {
     let before = text.as_bytes().iter().take(at);
@@ -241,105 +294,4 @@ fn line(text: &str, at: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reach::crypttab::{CryptOptions, KeySource};
-
-    fn parsed(text: &str) -> Result<Config, String> {
-        Config::parse(text, Path::new("/etc/virt-fsck.toml")).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn all_that_can_be_said() {
-        let config = parsed(
-            "# comment\n\
-             [[crypt]]\n\
-             name = \"cr_hd0\"\n\
-             device = \"/dev/lvg2/lvhd0\"\n\
-             key-file = \"/etc/keys/hd0\"\n\
-             header = \"/etc/keys/hd0.header\"\n\
-             options = \"discard,key-slot=2\"\n\
-             \n\
-             [[crypt]]\n\
-             name = \"cr_pv\"\n\
-             device = \"UUID=77\"\n\
-             [[mount]]\n\
-             target = \"/kvm/os\"\n\
-             device = \"/dev/mapper/cr_kvmos\"\n\
-             type = \"ext4\"\n\
-             options = \"noatime\"\n\
-             [[volume-group]]\n\
-             name = \"lvg2\"\n\
-             devices = [\"/dev/mapper/cr_pv\"]\n",
-        )
-        .unwrap();
-        let [first, second] = config.crypts.as_slice() else {
-            panic!("{config:?}");
-        };
-        assert_eq!(first.key, KeySource::File("/etc/keys/hd0".into()));
-        assert_eq!(
-            first.options,
-            CryptOptions {
-                discard: true,
-                key_slot: Some(2),
-                header: Some("/etc/keys/hd0.header".into()),
-                ..CryptOptions::default()
-            }
-        );
-        assert_eq!(first.origin.to_string(), "/etc/virt-fsck.toml, line 2");
-        assert_eq!(second.key, KeySource::Ask);
-        assert_eq!(second.origin.line, 9);
-        assert_eq!(config.mounts[0].target, Path::new("/kvm/os"));
-        assert_eq!(config.mounts[0].filesystem.as_deref(), Some("ext4"));
-        assert_eq!(config.groups[0].devices, ["/dev/mapper/cr_pv"]);
-        assert_eq!(parsed("").unwrap(), Config::default());
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_line() {
-        for (text, line, part) in [
-            ("\n\ncrypt = 1\n", 3, "invalid type"),
-            ("[[crypt]]\nname = \"a\"\n", 1, "device"),
-            (
-                "[[crypt]]\nname = \"a\"\ndevice = \"b\"\nkeyfile = \"c\"\n",
-                4,
-                "keyfile",
-            ),
-            ("[[crypts]]\n", 1, "crypts"),
-            ("[[crypt]\n", 1, ""),
-            ("\n[[crypt]]\nname = \"a/b\"\ndevice = \"b\"\n", 2, "a/b"),
-            (
-                "[[mount]]\ntarget = \"kvm\"\ndevice = \"b\"\n",
-                1,
-                "no absolute path",
-            ),
-            (
-                "[[volume-group]]\nname = \"v\"\ndevices = []\n",
-                1,
-                "no devices",
-            ),
-        ] {
-            let error = parsed(text).unwrap_err();
-            let wanted = format!("/etc/virt-fsck.toml, line {line}: ");
-            assert!(error.starts_with(&wanted), "{text:?}: {error}");
-            assert!(
-                error.contains(part) && !error.contains('\n'),
-                "{text:?}: {error}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_file_that_was_named_must_be_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("none.toml");
-        let error = Config::named(&path).unwrap_err();
-        let sentence = crate::cause::sentence(&error);
-        assert!(
-            sentence.ends_with("none.toml cannot be read: No such file or directory"),
-            "{sentence}"
-        );
-        std::fs::write(&path, b"# \xff\n").unwrap();
-        assert!(Config::named(&path).is_err());
-    }
-}
+mod tests;

@@ -26,5 +26,6 @@ pub mod interrupt;
 pub mod keys;
 pub mod names;
 pub mod namespace;
+pub mod secrecy;
 pub mod select;
 pub mod units;

@@ -26,6 +26,7 @@ use virt_fsck::select::Selection;
 use virt_fsck::sweep::Guests;
 
 fn main() -> ExitCode {
+    virt_fsck::secrecy::keep_memory_private();
     let cli = match Cli::try_parse().and_then(Cli::validated) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -26,11 +26,15 @@ const READ: &[(&str, &[&str])] = &[
     ),
     (
         "encryption-under-disk",
-        &["vda Disk 512: Qcow2 File /images/secret.qcow2 luks <- as recorded"],
+        &[
+            "vda Disk 512: Qcow2 File /images/secret.qcow2 luks (secret 0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f) <- as recorded",
+        ],
     ),
     (
         "encryption-under-source",
-        &["vda Disk 512: Raw Network rbd:pool/secret luks2/librbd <- as recorded"],
+        &[
+            "vda Disk 512: Raw Network rbd:pool/secret luks2/librbd (secret for the volume secret) <- as recorded",
+        ],
     ),
     (
         "cdrom-without-medium",
@@ -197,6 +201,10 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "encryption-twice",
         "disk vda (line 5): it has an <encryption> of its own and another under its source",
+    ),
+    (
+        "encryption-secret-of-two-names",
+        "disk vda (line 5): the secret of its encryption has both a UUID and a usage",
     ),
     (
         "backing-store-without-format",
@@ -404,6 +412,9 @@ fn told_image(image: &Image) -> String {
         text += &format!(" {}", encryption.format);
         if let Some(engine) = &encryption.engine {
             text += &format!("/{engine}");
+        }
+        if let Some(secret) = &encryption.secret {
+            text += &format!(" (secret {secret})");
         }
     }
     text

@@ -141,7 +141,7 @@ async fn feed(mut command: Command, input: &[u8]) -> io::Result<Output> {
     unsafe_code,
     reason = "code between fork and exec has no safe interface"
 )]
-fn end_with_parent(command: &mut Command, signal: Signal) {
+pub fn end_with_parent(command: &mut Command, signal: Signal) {
     let parent = rustix::process::getpid();
     let ask = move || {
         rustix::process::set_parent_process_death_signal(Some(signal))?;

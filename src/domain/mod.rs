@@ -2,4 +2,5 @@
 
 pub mod libvirt;
 pub mod model;
+pub mod secrets;
 pub mod xml;

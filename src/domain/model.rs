@@ -239,4 +239,25 @@ pub struct Encryption {
     pub format: String,
     /// `engine=`: qemu if missing.
     pub engine: Option<String>,
+    /// `<secret type='passphrase'>`: how libvirt calls the secret with the passphrase.
+    pub secret: Option<SecretName>,
+}
+
+/// How a secret of libvirt is called (docs/formatsecret.rst).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretName {
+    /// By its UUID.
+    Uuid(Uuid),
+    /// By what it is for: the volume in its `<usage type='volume'>`, the only type that libvirt takes
+    /// for `<encryption>`.
+    Usage(String),
+}
+
+impl std::fmt::Display for SecretName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Uuid(uuid) => write!(f, "{uuid}"),
+            Self::Usage(usage) => write!(f, "for the volume {usage}"),
+        }
+    }
 }

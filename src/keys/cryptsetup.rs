@@ -8,6 +8,7 @@ use crate::cause;
 use crate::cmd::{CmdError, Invocation, LentFile, Tool};
 use crate::crypt::VolumeKey;
 use crate::keys::container::{Key, KeyFile};
+use crate::keys::token;
 use crate::keys::volume_key::{parse, secret_output};
 
 /// The tool.
@@ -37,7 +38,8 @@ pub enum KeySlots<'a> {
 }
 
 impl KeySlots<'_> {
-    /// The volume key, if the key is right; it has one of the lengths `sizes`, in bytes.
+    /// The volume key, if the key is right; it has one of the lengths `sizes`, in bytes. Tokens are
+    /// asked only where there is a copy: they open a slot for what they do not tell.
     ///
     /// # Errors
     /// Why that cannot be said, as a part of a sentence.
@@ -46,11 +48,33 @@ impl KeySlots<'_> {
         sizes: &[usize],
         key: &Key,
     ) -> Result<Option<VolumeKey>, String> {
+        match (key, self) {
+            (Key::Passphrase(passphrase), _) => {
+                self.opened_by(sizes, key, passphrase.bytes()).await
+            }
+            (Key::File(_), _) => self.opened_by(sizes, key, &[]).await,
+            (Key::Token, Self::Device { .. }) => Ok(None),
+            (Key::Token, Self::Copy(copy)) => {
+                for passphrase in token::passphrases(copy).await {
+                    let input = passphrase.clone();
+                    let key = Key::Passphrase(passphrase);
+                    let found = self.opened_by(sizes, &key, input.bytes()).await?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn opened_by(
+        &self,
+        sizes: &[usize],
+        key: &Key,
+        input: &[u8],
+    ) -> Result<Option<VolumeKey>, String> {
         let call = self.dump("--dump-volume-key", Some(key));
-        let input = match key {
-            Key::File(_) => &[],
-            Key::Passphrase(passphrase) => passphrase.bytes(),
-        };
         let answer = match secret_output(&call, input).await {
             Ok(answer) => answer,
             Err(CmdError::Failed { status, stderr, .. })
@@ -84,7 +108,7 @@ impl KeySlots<'_> {
             arguments.extend(["--header".into(), header.into()]);
         }
         match key {
-            None => {}
+            None | Some(Key::Token) => {}
             Some(Key::Passphrase(_)) => arguments.extend(["--key-file".into(), "-".into()]),
             Some(Key::File(file)) => arguments.extend(of_key_file(file)),
         }

@@ -5,14 +5,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use zeroize::Zeroizing;
+use crate::keys::memory::SecretMemory;
 
 /// The largest key file, in bytes: what cryptsetup takes by default (`cryptsetup --help`).
-const LARGEST_FILE: u64 = 8192 * 1024;
+const LARGEST_FILE: usize = 8192 * 1024;
 
-/// A secret. Its bytes are overwritten when it is dropped, and shown nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Passphrase(Zeroizing<Vec<u8>>);
+/// The room for a file that does not tell its size, in bytes, before it turns out to need more.
+const FIRST_ROOM: usize = 4096;
+
+/// A secret. Its bytes lie in memory of their own, which is locked and left out of core dumps; they are
+/// overwritten when it is dropped, and shown nowhere.
+pub struct Passphrase(SecretMemory);
 
 impl fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,10 +23,30 @@ impl fmt::Debug for Passphrase {
     }
 }
 
+impl Clone for Passphrase {
+    fn clone(&self) -> Self {
+        Self::new(self.bytes())
+    }
+}
+
+impl PartialEq for Passphrase {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Passphrase {}
+
+impl From<SecretMemory> for Passphrase {
+    fn from(memory: SecretMemory) -> Self {
+        Self(memory)
+    }
+}
+
 impl Passphrase {
-    /// These bytes, as they are.
-    pub const fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self(bytes)
+    /// A copy of these bytes, as they are.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(SecretMemory::copy_of(bytes))
     }
 
     /// The bytes of a file, all of them.
@@ -31,23 +54,30 @@ impl Passphrase {
     /// # Errors
     /// When it cannot be read, or holds more than a key.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let size = file.metadata()?.len().min(LARGEST_FILE);
-        // Room for all of it, so that no copies stay behind as it grows.
-        let room = usize::try_from(size).map_err(io::Error::other)?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(room.saturating_add(64)));
-        file.take(LARGEST_FILE.saturating_add(1))
-            .read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(io::ErrorKind::FileTooLarge.into());
+        let mut file = File::open(path)?;
+        let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        // One more, so that its end is seen without growing.
+        let room = size.clamp(FIRST_ROOM, LARGEST_FILE).saturating_add(1);
+        let mut bytes = SecretMemory::with_room(room);
+        loop {
+            if bytes.room().is_empty() {
+                bytes.grow();
+            }
+            match file.read(bytes.room()) {
+                Ok(0) => return Ok(Self(bytes)),
+                Ok(count) => bytes.wrote(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if bytes.len() > LARGEST_FILE {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
         }
-        Ok(Self(bytes))
     }
 
     /// The same without a newline at its end; `None` if there is none.
     pub fn without_newline(&self) -> Option<Self> {
-        let line = self.0.strip_suffix(b"\n")?;
-        Some(Self(Zeroizing::new(line.to_vec())))
+        self.bytes().strip_suffix(b"\n").map(Self::new)
     }
 
     /// The bytes, for the standard input of a tool.
@@ -62,11 +92,21 @@ mod tests {
 
     #[test]
     fn it_is_not_shown() {
-        let secret = Passphrase::new(Zeroizing::new(b"tell nobody".to_vec()));
+        let secret = Passphrase::new(b"tell nobody");
         assert_eq!(
             format!("{secret:?} {:?}", Some(&secret)),
             "Passphrase(...) Some(Passphrase(...))"
         );
+    }
+
+    #[test]
+    fn copies_are_equal_and_elsewhere() {
+        let secret = Passphrase::new(b"tell nobody");
+        let copy = secret.clone();
+        assert_eq!(secret, copy);
+        assert_ne!(secret.bytes().as_ptr(), copy.bytes().as_ptr());
+        assert_ne!(secret, Passphrase::new(b"tell somebody"));
+        assert_eq!(Passphrase::new(b"").bytes(), b"");
     }
 
     #[test]
@@ -79,11 +119,26 @@ mod tests {
         assert_eq!(whole.without_newline().unwrap().bytes(), b"a b\r\n");
         std::fs::write(&path, b"\xff\0").unwrap();
         assert_eq!(Passphrase::of_file(&path).unwrap().without_newline(), None);
-        File::create(&path)
-            .unwrap()
-            .set_len(LARGEST_FILE + 1)
-            .unwrap();
+        let file = File::create(&path).unwrap();
+        file.set_len(LARGEST_FILE as u64).unwrap();
+        assert_eq!(
+            Passphrase::of_file(&path).unwrap().bytes().len(),
+            LARGEST_FILE
+        );
+        file.set_len(LARGEST_FILE as u64 + 1).unwrap();
         assert!(Passphrase::of_file(&path).is_err());
         assert!(Passphrase::of_file(Path::new("/dev/zero")).is_err());
+    }
+
+    #[test]
+    fn a_pipe_tells_no_size() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let long = vec![b'x'; 3 * FIRST_ROOM];
+        let sent = long.clone();
+        let sender = std::thread::spawn(move || io::Write::write_all(&mut writer, &sent));
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let key = Passphrase::of_file(Path::new(&path)).unwrap();
+        sender.join().unwrap().unwrap();
+        assert!(key.bytes() == long);
     }
 }

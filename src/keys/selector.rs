@@ -4,14 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use zeroize::Zeroizing;
-
 use crate::keys::passphrase::Passphrase;
 
 /// The ID that stands for every device.
-const ALL: &str = "all";
+pub(super) const ALL: &str = "all";
 
-/// A key of the command line: `ID:key:PASSPHRASE` or `ID:file:FILE`.
+/// How a selector ends that stands for the tokens of a device.
+const CLEVIS: &str = ":clevis";
+
+/// A key of the command line: `ID:key:PASSPHRASE`, `ID:file:FILE` or `ID:clevis`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeySelector {
     /// Whose key it is.
@@ -27,21 +28,17 @@ pub(super) enum SelectedKey {
     Passphrase(Passphrase),
     /// A file with one.
     File(PathBuf),
+    /// The device's own tokens.
+    Token,
 }
 
 /// A selector that says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SelectorError {
-    /// It is of another form.
-    #[error(
-        "must be ID:key:PASSPHRASE or ID:file:FILENAME, where ID is a name in /dev/mapper, a \
-         device, a LUKS UUID, or all"
-    )]
-    Form,
-    /// Clevis is not asked.
-    #[error("keys of Clevis cannot be used; unlock the device first, or give a passphrase")]
-    Clevis,
-}
+#[error(
+    "must be ID:file:FILENAME, ID:key:PASSPHRASE or ID:clevis, where ID is a LUKS UUID, a device, a \
+     name in /dev/mapper, a path in the tree such as vda/p3, or all"
+)]
+pub struct SelectorError;
 
 impl fmt::Debug for KeySelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,10 +48,15 @@ impl fmt::Debug for KeySelector {
     }
 }
 
-impl KeySelector {
-    /// Whether it is for every device.
-    pub(super) fn is_for_all(&self) -> bool {
-        self.id == ALL
+/// What it gives, never the key itself.
+impl fmt::Display for KeySelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = &self.id;
+        match &self.key {
+            SelectedKey::Passphrase(_) => write!(f, "the passphrase of --key {id}"),
+            SelectedKey::File(path) => write!(f, "{} of --key {id}", path.display()),
+            SelectedKey::Token => write!(f, "the token of --key {id}{CLEVIS}"),
+        }
     }
 }
 
@@ -63,24 +65,24 @@ impl FromStr for KeySelector {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const KINDS: [&str; 2] = [":key:", ":file:"];
-        if text.ends_with(":clevis") {
-            return Err(SelectorError::Clevis);
-        }
         // A device's path may have colons, and so may a passphrase: what is first counts.
         let found = KINDS
             .iter()
             .filter_map(|kind| Some((text.find(kind)?, *kind)));
-        let (at, kind) = found.min().ok_or(SelectorError::Form)?;
-        let (id, rest) = text.split_at_checked(at).ok_or(SelectorError::Form)?;
+        let Some((at, kind)) = found.min() else {
+            let id = text.strip_suffix(CLEVIS).filter(|id| !id.is_empty());
+            return Ok(Self {
+                id: id.ok_or(SelectorError)?.to_owned(),
+                key: SelectedKey::Token,
+            });
+        };
+        let (id, rest) = text.split_at_checked(at).ok_or(SelectorError)?;
         let value = rest.strip_prefix(kind).unwrap_or_default();
         if id.is_empty() || value.is_empty() {
-            return Err(SelectorError::Form);
+            return Err(SelectorError);
         }
         let key = match kind {
-            ":key:" => {
-                let bytes = Zeroizing::new(value.as_bytes().to_vec());
-                SelectedKey::Passphrase(Passphrase::new(bytes))
-            }
+            ":key:" => SelectedKey::Passphrase(Passphrase::new(value.as_bytes())),
             _ => SelectedKey::File(PathBuf::from(value)),
         };
         let id = id.to_owned();
@@ -103,35 +105,62 @@ mod tests {
                 " ",
             ),
             ("a:key:b:file:c", "a", "b:file:c"),
+            ("a:key:b:clevis", "a", "b:clevis"),
         ] {
             let selector: KeySelector = text.parse().unwrap();
             assert_eq!(selector.id, id, "{text}");
-            match selector.key {
-                SelectedKey::Passphrase(key) => assert_eq!(key.bytes(), bytes.as_bytes(), "{text}"),
-                SelectedKey::File(path) => panic!("{text}: {}", path.display()),
-            }
+            assert!(
+                selector.key == SelectedKey::Passphrase(Passphrase::new(bytes.as_bytes())),
+                "{text}"
+            );
         }
-        let selector: KeySelector = "all:file:/a:key:b".parse().unwrap();
-        assert!(selector.is_for_all());
-        assert!(selector.key == SelectedKey::File("/a:key:b".into()));
+        for (text, id, key, shown) in [
+            (
+                "all:file:/a:key:b",
+                "all",
+                SelectedKey::File("/a:key:b".into()),
+                "/a:key:b of --key all",
+            ),
+            (
+                "vda/p3:clevis",
+                "vda/p3",
+                SelectedKey::Token,
+                "the token of --key vda/p3:clevis",
+            ),
+            (
+                "pci-0000:00:clevis",
+                "pci-0000:00",
+                SelectedKey::Token,
+                "the token of --key pci-0000:00:clevis",
+            ),
+        ] {
+            let selector: KeySelector = text.parse().unwrap();
+            assert_eq!(selector.id, id, "{text}");
+            assert!(selector.key == key, "{text}");
+            assert_eq!(selector.to_string(), shown);
+        }
     }
 
     #[test]
     fn what_is_none() {
         for text in [
-            "", "a", "a:b", "key:a", "a:key:", ":key:a", "a:KEY:b", "a:file", "all",
+            "",
+            "a",
+            "a:b",
+            "key:a",
+            "a:key:",
+            ":key:a",
+            "a:KEY:b",
+            "a:file",
+            "all",
+            ":clevis",
+            "clevis",
+            "a:clevis:",
+            "a:clevis:b",
         ] {
-            assert_eq!(
-                text.parse::<KeySelector>(),
-                Err(SelectorError::Form),
-                "{text}"
-            );
+            assert_eq!(text.parse::<KeySelector>(), Err(SelectorError), "{text}");
         }
-        assert_eq!(
-            "a:clevis".parse::<KeySelector>(),
-            Err(SelectorError::Clevis)
-        );
         let selector: KeySelector = "id:key:secret".parse().unwrap();
-        assert!(!format!("{selector:?}").contains("secret"));
+        assert!(!format!("{selector:?} {selector}").contains("secret"));
     }
 }

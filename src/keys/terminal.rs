@@ -8,23 +8,37 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use tokio::net::unix::pipe::Receiver;
-use zeroize::Zeroizing;
 
+use crate::cause;
 use crate::interrupt::Interrupt;
+use crate::keys::memory::SecretMemory;
 use crate::keys::passphrase::Passphrase;
 
 /// The longest line that a terminal gives (`N_TTY_BUF_SIZE` of Linux).
-const LONGEST_LINE: usize = 4096;
+pub(super) const LONGEST_LINE: usize = 4096;
 
 /// No passphrase came.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
     /// There is no terminal, or this process is not the one that may talk to it.
+    #[error("there is no terminal to ask at")]
     NoTerminal,
     /// A signal came.
+    #[error("interrupted")]
     Interrupted,
     /// The terminal failed, or its user ended the input.
+    #[error("{}", failure(.0))]
     Failed(io::Error),
+    /// A program gave none: why.
+    #[error("{0}")]
+    Nothing(String),
+}
+
+fn failure(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "no passphrase was typed".to_owned(),
+        _ => format!("the terminal cannot be read ({})", cause::sentence(error)),
+    }
 }
 
 impl From<io::Error> for NoAnswer {
@@ -118,26 +132,23 @@ impl Drop for Silent<'_> {
 async fn line(terminal: &File) -> io::Result<Passphrase> {
     // What tokio calls a pipe is any descriptor that can be read without waiting.
     let watched = Receiver::from_file_unchecked(terminal.try_clone()?)?;
-    // All the room at once, so that no copies stay behind as it grows.
-    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST_LINE));
-    let mut buffer = Zeroizing::new([0; LONGEST_LINE]);
+    // What is longer than a line fills it, and is none.
+    let mut line = SecretMemory::with_room(LONGEST_LINE.saturating_add(1));
     loop {
         watched.readable().await?;
-        let read = match watched.try_read(buffer.as_mut_slice()) {
-            Ok(count) => buffer.get(..count).unwrap_or_default(),
+        let count = match watched.try_read(line.room()) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        if read.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        line.wrote(count);
+        if let Some(typed) = line.strip_suffix(b"\n").map(<[u8]>::len) {
+            line.shorten(typed);
+            return Ok(line.into());
         }
-        if line.len().saturating_add(read.len()) > LONGEST_LINE {
+        if line.room().is_empty() {
             return Err(io::ErrorKind::InvalidInput.into());
-        }
-        line.extend_from_slice(read);
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            return Ok(Passphrase::new(line));
         }
     }
 }

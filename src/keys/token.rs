@@ -7,8 +7,6 @@
 
 use std::ffi::OsString;
 
-use zeroize::Zeroizing;
-
 use crate::cause;
 use crate::cmd::{CmdError, Invocation, LentFile, Tool};
 use crate::engine::overlay_key;
@@ -22,47 +20,42 @@ const CLEVIS: Tool = Tool {
     package: "clevis-luks",
 };
 
-/// The type of Clevis's tokens.
-const OF_CLEVIS: &str = "clevis";
-
-/// The passphrases that the tokens in a copy of a header lead to: each opens the copy, if it is right.
-///
-/// # Errors
-/// Why there is none, as a part of a sentence.
-pub async fn passphrases(header: &LentFile, tokens: &[String]) -> Result<Vec<Passphrase>, String> {
+/// The passphrases that the tokens in a copy of a header lead to, each of which may open the copy.
+/// Why there are none is logged: a token whose device is not there is nothing unusual.
+pub(super) async fn passphrases(header: &LentFile) -> Vec<Passphrase> {
     let mut found = Vec::new();
-    let mut reasons = Vec::new();
-    if tokens.iter().any(|token| token == OF_CLEVIS) {
+    match added_by_token(header).await {
+        Ok(passphrase) => found.push(passphrase),
+        Err(reason) => tracing::debug!("tokens of cryptsetup: {reason}"),
+    }
+    if found.is_empty() && CLEVIS.locate().is_ok() {
         match by_clevis(header).await {
             Ok(passphrases) => found.extend(passphrases),
-            Err(reason) => reasons.push(reason),
+            Err(reason) => tracing::debug!("tokens of Clevis: {reason}"),
         }
     }
-    if tokens.iter().any(|token| token != OF_CLEVIS) {
-        match added_by_token(header).await {
-            Ok(passphrase) => found.push(passphrase),
-            Err(reason) => reasons.push(reason),
-        }
-    }
-    match found.is_empty() {
-        true => Err(reasons.join("; ")),
-        false => Ok(found),
-    }
+    found
 }
 
 /// A passphrase that cryptsetup has put into a slot of the copy, by any token of the header.
 async fn added_by_token(header: &LentFile) -> Result<Passphrase, String> {
     let random = overlay_key::random().map_err(|error| cause::sentence(&error))?;
-    let added = Passphrase::new(Zeroizing::new(random.as_bytes().to_vec()));
+    let added = Passphrase::new(random.as_bytes());
     let words = ["luksAddKey", "--batch-mode", "--token-only"];
     // As random as this passphrase is, it is not strengthened.
-    let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--"];
+    let quick = [
+        "--pbkdf",
+        "pbkdf2",
+        "--pbkdf-force-iterations",
+        "1000",
+        "--",
+    ];
     let mut arguments: Vec<OsString> = words.into_iter().chain(quick).map(Into::into).collect();
     arguments.extend([header.path().into(), "-".into()]);
     let call = Invocation::new(CRYPTSETUP, arguments)
         .without_udev()
         .lending(header)
-            .harmless();
+        .harmless();
     match call.capture_with_input(added.bytes()).await {
         Ok(_) => Ok(added),
         Err(CmdError::Failed { stderr, status, .. }) if stderr.trim().is_empty() => {
@@ -77,9 +70,12 @@ async fn by_clevis(header: &LentFile) -> Result<Vec<Passphrase>, String> {
     let call = |words: &[&str]| {
         let words = words.iter().map(OsString::from);
         let device = ["-d".into(), OsString::from(header.path())];
-        Invocation::new(CLEVIS, ["luks".into()].into_iter().chain(words).chain(device))
-            .lending(header)
-            .harmless()
+        Invocation::new(
+            CLEVIS,
+            ["luks".into()].into_iter().chain(words).chain(device),
+        )
+        .lending(header)
+        .harmless()
     };
     let listed = call(&["list"]).capture().await;
     let listed = listed.map_err(|error| cause::sentence(&error))?;
@@ -90,7 +86,7 @@ async fn by_clevis(header: &LentFile) -> Result<Vec<Passphrase>, String> {
     for (slot, _) in slots {
         match secret_output(&call(&["pass", "-s", slot.trim()]), b"").await {
             Ok(answer) => {
-                let whole = Passphrase::new(answer);
+                let whole = Passphrase::new(&answer);
                 found.extend(whole.without_newline());
                 found.push(whole);
             }

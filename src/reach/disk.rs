@@ -59,7 +59,7 @@ pub async fn reach(
     for link in &chain.under {
         may_open(&link.path, false)?;
     }
-    image_key::find(&mut chain, &disk.target, domain, run).await?;
+    image_key::find(&mut chain, &disk.target, domain, libvirt, run).await?;
     Ok(chain)
 }
 

@@ -180,8 +180,8 @@ impl Host {
             None => Config::at_its_place()?,
         };
         Ok(Self {
+            keys: Keys::new(keys, &config),
             config,
-            keys: Keys::new(keys),
             known: None,
             volumes: None,
             opened: Opened::default(),

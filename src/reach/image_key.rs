@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use crate::cause;
 use crate::check::outcome::Verdict;
 use crate::cmd::{CmdError, Invocation, Tool};
+use crate::domain::libvirt::Libvirt;
 use crate::engine::user::daemon::{DaemonError, is_lock_conflict};
 use crate::engine::user::nodes::{self, Access};
-use crate::keys::{Container, Key, KeyError, Passphrase};
+use crate::keys::{Container, Key, KeyError, Passphrase, Secret};
 use crate::reach::chain::{Chain, Link};
 use crate::run::Run;
 
@@ -33,11 +34,12 @@ pub async fn find(
     chain: &mut Chain,
     target: &str,
     domain: &str,
+    libvirt: Option<&Libvirt>,
     run: &mut Run<'_>,
 ) -> Result<(), Verdict> {
     for link in chain.links_mut() {
         if link.encryption.is_some() && link.key().is_none() {
-            let key = find_one(link, target, domain, run).await?;
+            let key = find_one(link, target, domain, libvirt, run).await?;
             if let Some(encryption) = &mut link.encryption {
                 encryption.key = Some(key);
             }
@@ -50,11 +52,17 @@ async fn find_one(
     link: &Link,
     target: &str,
     domain: &str,
+    libvirt: Option<&Libvirt>,
     run: &mut Run<'_>,
 ) -> Result<Passphrase, Verdict> {
-    let wanted = wanted(link, target, domain);
+    let wanted = Container {
+        secret: secret(link, libvirt),
+        ..wanted(link, target, domain)
+    };
     let opens = async |key: &Key| {
-        let passphrase = passphrase(key)?;
+        let Some(passphrase) = passphrase(key)? else {
+            return Ok(None);
+        };
         let opened = is_opened_by(link, &passphrase).await?;
         Ok(opened.then_some(passphrase))
     };
@@ -64,6 +72,16 @@ async fn find_one(
         KeyError::Interrupted => Verdict::Interrupted,
         KeyError::Device(NotTried::InUse(error)) => Verdict::Refused(error.to_string()),
         KeyError::Device(error) => Verdict::Failed(error.to_string()),
+    })
+}
+
+/// What libvirt says of the secret that the XML names.
+fn secret(link: &Link, libvirt: Option<&Libvirt>) -> Option<Secret> {
+    let declared = link.encryption.as_ref()?.declared.as_ref()?;
+    let value = libvirt?.secret_value(declared.secret.as_ref()?);
+    Some(match value {
+        Ok(passphrase) => Secret::Value(passphrase),
+        Err(error) => Secret::Unreadable(error.to_string()),
     })
 }
 
@@ -83,13 +101,15 @@ fn wanted(link: &Link, target: &str, domain: &str) -> Container {
     }
 }
 
-fn passphrase(key: &Key) -> Result<Passphrase, NotTried> {
+fn passphrase(key: &Key) -> Result<Option<Passphrase>, NotTried> {
     match key {
-        Key::Passphrase(passphrase) => Ok(passphrase.clone()),
-        Key::File(file) => Passphrase::of_file(&file.path).map_err(|error| {
+        Key::Passphrase(passphrase) => Ok(Some(passphrase.clone())),
+        Key::File(file) => Passphrase::of_file(&file.path).map(Some).map_err(|error| {
             let path = file.path.display();
             NotTried::Failed(format!("{path}: {}", cause::sentence(&error)))
         }),
+        // QEMU knows LUKS1 alone.
+        Key::Token => Ok(None),
     }
 }
 

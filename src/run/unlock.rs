@@ -142,6 +142,7 @@ fn wanted(closed: &ClosedContainer, domain: &str) -> keys::Container {
     keys::Container {
         shown,
         ids,
+        tokens: container.tokens.clone(),
         ..keys::Container::default()
     }
 }

@@ -18,6 +18,7 @@ mod kinds;
 mod meanwhile;
 mod namespaces;
 mod pools;
+mod secrets;
 mod session;
 mod sharing;
 mod site;

@@ -12,7 +12,8 @@ use super::fragment::Fragment;
 use super::scan::Scan;
 use super::schema;
 use crate::domain::model::{
-    Backing, BackingImage, DeviceKind, Disk, Domain, Encryption, Format, Image, Slice, Source,
+    Backing, BackingImage, DeviceKind, Disk, Domain, Encryption, Format, Image, SecretName, Slice,
+    Source,
 };
 use crate::units::{Bytes, SectorSize};
 
@@ -142,12 +143,12 @@ fn image(
             source: unknown(kind),
             format,
             slice: None,
-            encryption: encryption.map(convert_encryption),
+            encryption: encryption.map(convert_encryption).transpose()?,
         });
     };
     let encryption = match (encryption, text.encryption.take()) {
         (Some(_), Some(_)) => return Err(DiskProblem::EncryptedTwice),
-        (outer, inner) => outer.or(inner).map(convert_encryption),
+        (outer, inner) => outer.or(inner).map(convert_encryption).transpose()?,
     };
     Ok(Image {
         slice: slice(text.slices.take())?,
@@ -166,10 +167,30 @@ fn format(name: Option<&str>) -> Format {
     }
 }
 
-fn convert_encryption(text: schema::Encryption) -> Encryption {
-    Encryption {
+fn convert_encryption(text: schema::Encryption) -> Result<Encryption, DiskProblem> {
+    let secrets = text.secret.into_iter();
+    // Each further one is for an image that librbd finds below this one.
+    let first = secrets
+        .filter(|secret| secret.kind.as_deref() == Some("passphrase"))
+        .map(convert_secret)
+        .next();
+    Ok(Encryption {
         format: non_empty(text.format).unwrap_or_else(|| "default".to_owned()),
         engine: non_empty(text.engine),
+        secret: first.transpose()?,
+    })
+}
+
+/// One of the two names, as libvirt wants it (src/util/virsecret.c, `virSecretLookupParseSecret`).
+fn convert_secret(text: schema::Secret) -> Result<SecretName, DiskProblem> {
+    match (text.uuid, text.usage) {
+        (Some(text), None) => match uuid(text) {
+            Ok(uuid) => Ok(SecretName::Uuid(uuid)),
+            Err(_) => Err(DiskProblem::Secret("a UUID that is none")),
+        },
+        (None, Some(usage)) => Ok(SecretName::Usage(usage)),
+        (Some(_), Some(_)) => Err(DiskProblem::Secret("both a UUID and a usage")),
+        (None, None) => Err(DiskProblem::Secret("neither a UUID nor a usage")),
     }
 }
 

@@ -166,6 +166,9 @@ pub enum DiskProblem {
         /// The most that are read.
         limit: usize,
     },
+    /// A `<secret>` of an `<encryption>` that names none, or may be one of two.
+    #[error("the secret of its encryption has {0}")]
+    Secret(&'static str),
     /// `<encryption>` under `<disk>` and under `<source>`.
     #[error("it has an <encryption> of its own and another under its source")]
     EncryptedTwice,

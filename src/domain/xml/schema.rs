@@ -96,6 +96,19 @@ pub(super) struct Encryption {
     pub(super) format: Option<String>,
     #[serde(rename = "@engine")]
     pub(super) engine: Option<String>,
+    #[serde(default)]
+    pub(super) secret: Vec<Secret>,
+}
+
+/// `<secret type= uuid= usage=>`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Secret {
+    #[serde(rename = "@type")]
+    pub(super) kind: Option<String>,
+    #[serde(rename = "@uuid")]
+    pub(super) uuid: Option<String>,
+    #[serde(rename = "@usage")]
+    pub(super) usage: Option<String>,
 }
 
 /// `<backingStore>`, without the one inside it.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::error::{DiskProblem, Place};
 use super::{XmlError, parse};
-use crate::domain::model::{Backing, Domain};
+use crate::domain::model::{Backing, Domain, SecretName};
 
 fn domain(devices: &str) -> String {
     format!("<domain><name>d</name><devices>{devices}</devices></domain>")
@@ -264,9 +264,60 @@ fn pci_addresses_are_numbers_as_in_c() {
     }
 }
 
+#[test]
+fn secrets_have_one_name() {
+    let uuid = "0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f";
+    let by_uuid = || Ok(Some(SecretName::Uuid(uuid.parse().unwrap())));
+    let by_usage = |usage: &str| Ok(Some(SecretName::Usage(usage.to_owned())));
+    for (secret, expected) in [
+        (format!("uuid='{uuid}'"), by_uuid()),
+        (
+            "uuid='0A81F5B284037B23C8D621CCC2F80D6F'".to_owned(),
+            by_uuid(),
+        ),
+        (
+            "usage='/images/a.img'".to_owned(),
+            by_usage("/images/a.img"),
+        ),
+        ("usage=''".to_owned(), by_usage("")),
+        ("uuid='0a81f5b2'".to_owned(), Err("a UUID that is none")),
+        (
+            format!("uuid='{uuid}' usage='a'"),
+            Err("both a UUID and a usage"),
+        ),
+        (String::new(), Err("neither a UUID nor a usage")),
+    ] {
+        let text = format!(
+            "<encryption format='luks'><secret type='future'/><secret type='passphrase' {secret}/>\
+             <secret type='passphrase' usage='next'/></encryption>"
+        );
+        for disk in [
+            format!("<disk><source file='/a'/>{text}</disk>"),
+            format!("<disk><source file='/a'>{text}</source></disk>"),
+        ] {
+            let read = match parse(&domain(&disk)) {
+                Ok(read) => Ok(read.disks[0].image.encryption.clone().unwrap().secret),
+                Err(XmlError::Disk {
+                    problem: DiskProblem::Secret(what),
+                    ..
+                }) => Err(what),
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(read, expected, "{disk}");
+        }
+    }
+    let none = "<disk><source file='/a'/><encryption format='luks'/></disk>";
+    let read = parse(&domain(none)).unwrap();
+    assert_eq!(
+        read.disks[0].image.encryption.as_ref().unwrap().secret,
+        None
+    );
+}
+
 const SAMPLE: &str = "<domain type='kvm'><name>d&amp;</name><uuid>0123456789abcdef0123456789abcdef</uuid><devices>\
     <disk type='block' device='disk'><driver type='qcow2'/><source dev='/dev/a'><slices><slice type='storage' \
-    offset='1' size='2'/></slices><encryption format='luks'/></source><backingStore type='file'><format type='raw'/>\
+    offset='1' size='2'/></slices><encryption format='luks'><secret type='passphrase' usage='u'/></encryption></source><backingStore type='file'>\
+    <format type='raw'/>\
     <source file='/b'/><backingStore/></backingStore><target dev='vda'/><readonly/><blockio \
     logical_block_size='4096'/></disk></devices></domain>";
 

@@ -2,20 +2,21 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::cause;
-use crate::cmd::Invocation;
+use crate::cmd::{Invocation, LentFile};
 use crate::crypt::VolumeKey;
 use crate::engine::kernel::mapping::{self, MappingError};
 use crate::engine::kernel::table::{self, Cipher, DeviceNumber};
 use crate::engine::user::nodes::Access;
 use crate::keys::cryptsetup::{CRYPTSETUP, KeySlots, of_key_file};
 use crate::keys::{Container, Key, KeyFile};
-use crate::layers::luks::header::{self, Header, LUKS1_LENGTH};
-use crate::layers::luks::metadata_area;
+use crate::layers::luks::header::{self, Header, LONGEST_HEADER_AREA, LUKS1_LENGTH};
+use crate::layers::luks::{self, metadata_area};
+use crate::layers::read::ReadAt;
 use crate::names::MappingName;
 use crate::reach::crypttab::{CryptEntry, KeySource};
 use crate::reach::host::HostError;
@@ -62,6 +63,11 @@ impl Luks<'_> {
             ids,
             file,
             elsewhere,
+            tokens: self
+                .whole_header()
+                .map(|found| found.tokens)
+                .unwrap_or_default(),
+            ..Container::default()
         }
     }
 
@@ -150,8 +156,43 @@ impl Luks<'_> {
         header: &Header,
         key: &Key,
     ) -> Result<Option<VolumeKey>, HostError> {
-        let found = self.key_slots().volume_key(&header.key_sizes, key).await;
+        let copy;
+        let slots = match key {
+            Key::Token => {
+                copy = self.copy_of_header()?;
+                KeySlots::Copy(&copy)
+            }
+            Key::File(_) | Key::Passphrase(_) => self.key_slots(),
+        };
+        let found = slots.volume_key(&header.key_sizes, key).await;
         found.map_err(|why| self.cannot(&why))
+    }
+
+    /// Its header with the key slots: what tokens may write to.
+    fn copy_of_header(&self) -> Result<LentFile, HostError> {
+        let area = self.whole_header().map(|found| found.header_area);
+        let copied = File::open(self.header_path()).and_then(|file| {
+            let mut bytes = Vec::new();
+            let area = area.unwrap_or(LONGEST_HEADER_AREA);
+            file.take(area.get()).read_to_end(&mut bytes)?;
+            LentFile::new(&bytes)
+        });
+        copied.map_err(|error| self.cannot(&cause::sentence(&error)))
+    }
+
+    /// What its header says to those who read it in a guest.
+    fn whole_header(&self) -> Option<luks::Container> {
+        let size = |path: &Path| File::open(path)?.seek(SeekFrom::End(0)).map(Bytes::new);
+        let header = HeaderFile {
+            size: size(self.header_path()).ok()?,
+            file: File::open(self.header_path()).ok()?,
+        };
+        let data = size(self.device).ok()?;
+        let found = match self.entry.options.header {
+            Some(_) => luks::read_detached(&header, data),
+            None => luks::read(&header),
+        };
+        found.ok()?
     }
 
     fn key_slots(&self) -> KeySlots<'_> {
@@ -287,6 +328,22 @@ impl Luks<'_> {
     }
 }
 
+/// A header in a file, or at the beginning of a device.
+struct HeaderFile {
+    file: File,
+    size: Bytes,
+}
+
+impl ReadAt for HeaderFile {
+    fn size(&self) -> Bytes {
+        self.size
+    }
+
+    fn read_exact_at(&self, offset: Bytes, buffer: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_exact_at(buffer, offset.get())
+    }
+}
+
 /// What lies on a device, or has a file attached (Documentation/ABI/testing/sysfs-block of Linux).
 pub(in crate::reach) fn holder(device: &Path) -> Option<String> {
     let found = std::fs::metadata(device).ok()?;
@@ -325,7 +382,6 @@ mod tests {
     use crate::keys::Passphrase;
     use crate::names::RunId;
     use crate::reach::crypttab;
-    use zeroize::Zeroizing;
 
     #[test]
     fn calls() {
@@ -358,7 +414,7 @@ mod tests {
             assert!(call.ends_with(&wanted), "{call}");
             let key = match file {
                 Some(file) => Key::File(file),
-                None => Key::Passphrase(Passphrase::new(Zeroizing::new(b"secret".to_vec()))),
+                None => Key::Passphrase(Passphrase::new(b"secret")),
             };
             let call = luks
                 .key_slots()
