@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::cmd::confine;
 use crate::cmd::lent::{self, LentFile};
-use crate::cmd::tool::{CmdError, Invocation};
+use crate::cmd::tool::{self, CmdError, Invocation};
 
 /// How long a checker may take to finish its last write after SIGTERM, before SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -53,6 +53,7 @@ impl Invocation {
             .args(arguments.map_err(system)?)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
+            .env("PATH", tool::search_path())
             .stdin(Stdio::null())
             .process_group(0)
             .kill_on_drop(true);

@@ -62,14 +62,27 @@ impl Tool {
     /// # Errors
     /// [`CmdError::Missing`].
     pub fn locate(self) -> Result<PathBuf, CmdError> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path)
-            .filter(|directory| directory.is_absolute())
-            .chain(SYSTEM_DIRECTORIES.iter().map(PathBuf::from))
+        directories()
             .map(|directory| directory.join(self.name))
             .find(|file| is_executable(file))
             .ok_or(CmdError::Missing(self))
     }
+}
+
+/// Where tools are looked for: what the user's `PATH` names, and the system's directories.
+fn directories() -> impl Iterator<Item = PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let named: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let named = named
+        .into_iter()
+        .filter(|directory| directory.is_absolute());
+    named.chain(SYSTEM_DIRECTORIES.iter().map(PathBuf::from))
+}
+
+/// The same for tools that run others themselves.
+pub(super) fn search_path() -> OsString {
+    // Only what came out of a path is joined to one again.
+    std::env::join_paths(directories()).unwrap_or_default()
 }
 
 fn is_executable(file: &Path) -> bool {

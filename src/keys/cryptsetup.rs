@@ -22,6 +22,12 @@ pub const CRYPTSETUP: Tool = Tool {
 const WRONG_KEY: i32 = 2;
 const NO_SLOT: &str = "No usable keyslot";
 
+/// What it says where it cannot decrypt a key slot: it knows some ciphers itself, asks the kernel for the
+/// others, and tries device-mapper at last.
+const NO_DEVICE_MAPPER: &str = "Cannot initialize device-mapper";
+const NO_CIPHER: &str = "cryptsetup needs the kernel's cipher for its key slots, and this kernel has neither that nor \
+                         device-mapper (modprobe algif_skcipher, modprobe dm-crypt)";
+
 /// Where the key slots of a container are.
 #[derive(Clone, Copy, Debug)]
 pub enum KeySlots<'a> {
@@ -81,6 +87,9 @@ impl KeySlots<'_> {
                 if status.code() == Some(WRONG_KEY) || stderr.contains(NO_SLOT) =>
             {
                 return Ok(None);
+            }
+            Err(CmdError::Failed { stderr, .. }) if stderr.contains(NO_DEVICE_MAPPER) => {
+                return Err(NO_CIPHER.to_owned());
             }
             Err(error) => return Err(cause::sentence(&error)),
         };
