@@ -61,7 +61,7 @@ const DISKS: &[(&str, &str, &str, &str)] = &[
     (
         "vdi",
         "not-checked",
-        "encrypted by QEMU (luks)",
+        "libvirt has no secret",
         "<disk type='file'><driver type='raw'/><source file='@/raw'><encryption format='luks'>
          <secret type='passphrase' uuid='9364d2fa-78f3-42bc-8e2a-6a8c0dcb8a3b'/></encryption></source>
          <target dev='vdi' bus='virtio'/></disk>",

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod encrypted;
 mod kinds;
 mod meanwhile;
 mod namespaces;

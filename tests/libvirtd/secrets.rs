@@ -7,7 +7,7 @@ use virt_fsck::domain::secrets::SecretError;
 use crate::site::Site;
 
 /// Defines a secret; `value` is in base64. Gives its UUID.
-fn define(site: &Site, usage: &str, private: &str, value: Option<&str>) -> SecretName {
+pub fn define(site: &Site, usage: &str, private: &str, value: Option<&str>) -> SecretName {
     let uuid = site.lab.sh("cat /proc/sys/kernel/random/uuid");
     let uuid = uuid.trim();
     site.lab.write(
