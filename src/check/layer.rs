@@ -81,9 +81,7 @@ pub fn need(layer: &Layer) -> Need<'_> {
                 let by = Opener::Luks;
                 return Need::Activation { by, reason };
             }
-            Closed::NotTried | Closed::NoKey(_) | Closed::Damaged(_) => {
-                Verdict::NotChecked(closed.reason().to_owned())
-            }
+            Closed::NotTried | Closed::NoKey(_) => Verdict::NotChecked(closed.reason().to_owned()),
             Closed::Failed(reason) => Verdict::Failed(reason.clone()),
         },
         Content::Blank => Verdict::NothingToCheck("empty".to_owned()),

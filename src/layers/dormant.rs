@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::luks::Container;
+use crate::layers::luks::integrity::Protected;
 use crate::layers::lvm::{LogicalVolumeId, VolumeGroupId};
 use crate::layers::md::{ArrayId, Version};
 use crate::layers::read::ReadAt;
@@ -35,6 +36,8 @@ pub struct ClosedContainer {
     pub extents: ExtentMap,
     /// What its header says.
     pub container: Container,
+    /// Its checksums, as device-mapper is told of them; `None` if it has none.
+    pub protected: Option<Protected>,
     /// The header lies elsewhere.
     pub is_detached: bool,
     /// Nothing may be written to it, whatever the disks allow.

@@ -295,8 +295,6 @@ pub enum Closed {
     NotTried,
     /// There is no key for it: the sentence.
     NoKey(String),
-    /// It has a header, and cannot be what that says.
-    Damaged(String),
     /// Only the kernel can decrypt it: why.
     ForTheKernel(String),
     /// It could not be tried: the sentence.
@@ -308,10 +306,7 @@ impl Closed {
     pub fn reason(&self) -> &str {
         match self {
             Self::NotTried => "encrypted",
-            Self::NoKey(reason)
-            | Self::Damaged(reason)
-            | Self::ForTheKernel(reason)
-            | Self::Failed(reason) => reason,
+            Self::NoKey(reason) | Self::ForTheKernel(reason) | Self::Failed(reason) => reason,
         }
     }
 }

@@ -45,9 +45,6 @@ pub async fn unlock(
     if let Some(reason) = session.cannot_decrypt(container) {
         return Ok(Unlocking::Closed(Closed::ForTheKernel(reason)));
     }
-    if let Err(error) = container.header.length(closed.extents.size()) {
-        return Ok(Unlocking::Closed(Closed::Damaged(error.to_string())));
-    }
     let reader = LayerReader::new(shown, &closed.extents);
     let given = run.options.headers.get(closed.path.as_str());
     let header = match given.filter(|_| closed.is_detached) {

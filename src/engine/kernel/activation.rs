@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Whether what lies on these places may be written to, and so where writes go.
-    fn may_write(&self, members: &[ExtentMap], read_only: bool) -> (Access, Writes) {
+    pub(super) fn may_write(&self, members: &[ExtentMap], read_only: bool) -> (Access, Writes) {
         let mut members = members.iter();
         match !read_only && members.all(|member| self.is_writable(member)) {
             true => (Access::Write, Writes::ToTheDisk),

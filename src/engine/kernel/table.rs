@@ -5,6 +5,8 @@
 //! `drivers/md/dm-raid1.c`. They count in sectors of 512 bytes, whatever the sectors of
 //! the devices are.
 
+mod integrity;
+
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -14,6 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::layers::extent::{Extent, ExtentMap, ImageIndex, Piece};
 use crate::units::{Bytes, SectorSize};
+
+pub use integrity::{Tags, authenticated, integrity};
 
 /// How many lines a table may have. A volume that LVM keeps in so many pieces is none that anybody
 /// made, and the kernel keeps all of them in memory.
@@ -248,6 +252,17 @@ pub fn encrypted(
     device: impl Display,
     offset: Bytes,
 ) -> Result<Zeroizing<String>, TableError> {
+    crypt_line(length, cipher, device, offset, None)
+}
+
+/// The same; with the size of its tags where there is dm-integrity below.
+fn crypt_line(
+    length: Bytes,
+    cipher: Cipher<'_>,
+    device: impl Display,
+    offset: Bytes,
+    tag_size: Option<u16>,
+) -> Result<Zeroizing<String>, TableError> {
     if length == Bytes::ZERO {
         return Err(TableError::Empty);
     }
@@ -260,6 +275,9 @@ pub fn encrypted(
     }
     if cipher.sector_size != SectorSize::S512 {
         options.push(format!("sector_size:{}", cipher.sector_size.get()));
+    }
+    if let Some(size) = tag_size {
+        options.push(format!("integrity:{size}:aead"));
     }
     let Cipher {
         name,

@@ -19,6 +19,10 @@ use sections::{Digest, KeySlot, Segment};
 /// The longest text in bytes: LUKS2 has at most 4 MiB, and cryptsetup prints it with blanks.
 const LONGEST: usize = 64 * 1024 * 1024;
 
+/// How many parts a text may have: a header with all key slots and tokens that cryptsetup knows has a
+/// hundredth of them. What is read of it takes many times its length.
+const MOST_PARTS: usize = 100_000;
+
 /// How many tokens are named: cryptsetup has no more.
 const MOST_TOKENS: usize = 32;
 
@@ -45,7 +49,8 @@ impl Metadata {
     /// `Damaged` where cryptsetup refuses it too.
     pub(super) fn parse(text: &[u8]) -> Result<Self, HeaderError> {
         let unreadable = || HeaderError::damaged("its metadata");
-        if text.len() > LONGEST {
+        let parts = text.iter().filter(|byte| b",[{".contains(byte)).count();
+        if text.len() > LONGEST || parts > MOST_PARTS {
             return Err(unreadable());
         }
         let value: Value = serde_json::from_slice(text).map_err(|_| unreadable())?;
@@ -128,6 +133,11 @@ impl Metadata {
             .collect::<Result<_, _>>()?;
         if key_sizes.is_empty() {
             return Err(Beyond("has no key slot in use".to_owned()));
+        }
+        if key_sizes.len() > 1 {
+            return Err(HeaderError::damaged(
+                "its key slots are for keys of several lengths",
+            ));
         }
         let sector_size = u32::try_from(crypt.sector_size)
             .ok()

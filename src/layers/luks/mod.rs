@@ -4,6 +4,7 @@
 
 pub mod container;
 pub mod header;
+pub mod integrity;
 mod luks1;
 mod metadata;
 pub mod metadata_area;

@@ -3,7 +3,8 @@
 use super::{Found, Peeler, Place, look, opaque};
 use crate::layers::dormant::{ClosedContainer, Unlocking};
 use crate::layers::extent::ExtentMap;
-use crate::layers::luks::{Container, LuksError};
+use crate::layers::luks::{Container, LuksError, integrity};
+use crate::layers::read::LayerReader;
 use crate::layers::tree::{Closed, Content};
 
 /// What the layer inside a container is called.
@@ -46,6 +47,14 @@ impl Peeler<'_> {
             layer.content = opaque(&what, container.uuid, reason);
             return;
         }
+        let reader = LayerReader::new(self.images, &layer.extents);
+        let protected = match integrity::protected(&reader, &container) {
+            Ok(protected) => protected,
+            Err(error) => {
+                layer.content = look::closed_for_good(&error);
+                return;
+            }
+        };
         let closed = match self.unlocked.get(&layer.path) {
             Some(Unlocking::Open { image, size }) => {
                 let child = Found {
@@ -74,6 +83,7 @@ impl Peeler<'_> {
                     extents: layer.extents.clone(),
                     read_only: is_read_only || layer.read_only.is_some(),
                     container: container.clone(),
+                    protected,
                     is_detached,
                 });
                 Some(Closed::NotTried)
