@@ -7,6 +7,7 @@ mod support;
 
 mod by_qemu;
 mod containers;
+mod headers;
 mod keys;
 mod leaks;
 mod places;
