@@ -271,7 +271,7 @@ fn has_keys(value: &Value, keys: &str) {
 fn layer_has_keys(layer: &Value) -> usize {
     has_keys(
         layer,
-        "path type kind uuid label offset_bytes size_bytes extents partition volume_group array \
+        "path type kind uuid label offset_bytes size_bytes extents partition volume_group cipher array \
          sector_bytes filesystem_size_bytes record hibernated reason notes result children",
     );
     for extent in layer["extents"].as_array().unwrap() {

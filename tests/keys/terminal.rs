@@ -1,9 +1,10 @@
 //! A terminal with somebody at it, and a run that it belongs to.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::pty::{self, OpenptFlags};
@@ -11,6 +12,9 @@ use rustix::termios::{self, LocalModes};
 
 use crate::support::binary;
 use crate::support::lab::Lab;
+
+/// How long something may take to be shown.
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Terminal {
     master: File,
@@ -23,6 +27,7 @@ impl Terminal {
         let master = pty::openpt(flags).unwrap();
         pty::grantpt(&master).unwrap();
         pty::unlockpt(&master).unwrap();
+        rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK).unwrap();
         let name = pty::ptsname(&master, Vec::new()).unwrap();
         let slave = File::options()
             .read(true)
@@ -56,10 +61,17 @@ impl Terminal {
     /// What is shown until it ends so.
     pub fn shows(&mut self, end: &str) -> String {
         let mut shown = String::new();
+        let begun = Instant::now();
         while !shown.ends_with(end) {
             let mut byte = [0];
-            self.master.read_exact(&mut byte).unwrap();
-            shown.extend(byte.map(char::from));
+            match self.master.read_exact(&mut byte) {
+                Ok(()) => shown.extend(byte.map(char::from)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(begun.elapsed() < LIMIT, "only this is shown: {shown}");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("{error}: {shown}"),
+            }
         }
         shown
     }
