@@ -21,6 +21,9 @@ pub struct Container {
     pub secret: Option<Secret>,
     /// The types of the LUKS2 tokens in its header: `clevis`, `systemd-tpm2`.
     pub tokens: Vec<String>,
+    /// A guest has written its header. What a token says is acted upon on the host (Clevis asks the
+    /// server that it names, systemd the host's TPM), so those of a guest are asked only on request.
+    pub is_of_a_guest: bool,
 }
 
 /// A secret of libvirt.

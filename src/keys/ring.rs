@@ -169,7 +169,7 @@ impl Keys {
         sources.extend(container.file.clone().map(KeySource::HostFile));
         sources.extend(configured(&names_it).into_iter().map(KeySource::Configured));
         sources.extend(container.secret.clone().map(KeySource::Secret));
-        if !container.tokens.is_empty() {
+        if !container.tokens.is_empty() && !container.is_of_a_guest {
             sources.push(KeySource::Tokens(container.tokens.clone()));
         }
         sources.extend(self.credentials(container).map(KeySource::Credential));
@@ -308,8 +308,14 @@ fn no_key<E: std::error::Error + 'static>(
             "; the host takes its key from {elsewhere}, and virt-fsck cannot"
         ));
     }
+    let id = container.ids.first().map_or(ALL, String::as_str);
+    if container.is_of_a_guest && !container.tokens.is_empty() {
+        let kinds = container.tokens.join(", ");
+        sentence.push_str(&format!(
+            "; its header has tokens ({kinds}), which are asked with --key {id}:clevis only"
+        ));
+    }
     if let Some(reason) = no_answer {
-        let id = container.ids.first().map_or(ALL, String::as_str);
         sentence.push_str(&format!(
             "; {reason}, so give --key {id}:file:FILE, or name a key file for it in \
              /etc/virt-fsck.toml"

@@ -21,7 +21,7 @@ pub enum KeySource {
     Configured(KeyEntry),
     /// The secret that libvirt has for it.
     Secret(Secret),
-    /// The LUKS2 tokens in its header: their types.
+    /// The LUKS2 tokens in its header: their types. Those of a guest only a `--key` asks.
     Tokens(Vec<String>),
     /// A file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5), CREDENTIALS).
     Credential(PathBuf),

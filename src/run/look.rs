@@ -12,13 +12,17 @@ use crate::layers::dormant::{
 };
 use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::peel::{self, OpenDisk, WholeMirrors};
-use crate::layers::tree::Layer;
+use crate::layers::tree::{Closed, Layer};
 use crate::ledger::Ledger;
 use crate::report::model::{DiskContent, DomainReport};
 use crate::run::options::{Action, Run, failed};
 use crate::run::reached::Reached;
 use crate::run::unlock::{Learned, unlock};
 use crate::units::Bytes;
+
+/// For how many containers of a domain a key is looked for: each may take minutes, if its guest wants
+/// that.
+const MOST_CONTAINERS: usize = 128;
 
 /// What was found on the disks.
 #[derive(Debug, Default)]
@@ -182,7 +186,12 @@ impl Opening<'_> {
         learned: &mut Learned,
     ) -> Result<(), Verdict> {
         for closed in containers {
-            let unlocking = unlock(run, self.session, self.shown, closed, domain, learned).await?;
+            let unlocking = match self.unlocked.len() < MOST_CONTAINERS {
+                true => unlock(run, self.session, self.shown, closed, domain, learned).await?,
+                false => Unlocking::Closed(Closed::NoKey(format!(
+                    "it is one of more than {MOST_CONTAINERS} containers, and no key was looked for"
+                ))),
+            };
             if let Unlocking::Open { .. } = unlocking {
                 self.opened.push(OpenedImage {
                     by: Opener::Luks,

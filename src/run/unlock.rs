@@ -140,6 +140,7 @@ fn wanted(closed: &ClosedContainer, domain: &str) -> keys::Container {
         shown,
         ids,
         tokens: container.tokens.clone(),
+        is_of_a_guest: true,
         ..keys::Container::default()
     }
 }
