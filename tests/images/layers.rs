@@ -217,3 +217,35 @@ fn a_filesystem_is_chosen_by_its_uuid() {
         .is(8, &[("domain", "failed")])
         .says("domain", &["sda/p9", "sdz", "--list"]);
 }
+
+/// What lies in a volume that is read-only for the guest is so too, however deep.
+#[test]
+fn a_partition_of_a_read_only_volume_is_only_checked() {
+    if !is_root() {
+        return;
+    }
+    let lab = lab();
+    table(&lab, "20M", "label: gpt\nstart=2048, size=32768");
+    lab.put("bad.img", "disk.img", 2048);
+    lab.sh("truncate -s 32M pv.img");
+    {
+        let device = Loop::attach(&lab, "", "pv.img");
+        lab.lvm(
+            &[&device],
+            &[
+                "pvcreate -q --dataalignment 1m @0",
+                "vgcreate -q -s 1m guest @0",
+                "lvcreate -q -an -Zn -Wn -p r -n disk -l 20 guest",
+            ],
+        );
+    }
+    lab.put("disk.img", "pv.img", 2048);
+    let found = lab.look("-y --engine user -a pv.img --image-format raw");
+    found.is(4, &[("sda/guest/disk/p1", "errors-left")]);
+    assert!(
+        found
+            .notes("sda/guest/disk/p1")
+            .contains("read-only for the guest"),
+        "{found}"
+    );
+}
