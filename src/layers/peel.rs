@@ -106,10 +106,7 @@ pub fn peel(
         .collect();
     peeler.peel_all();
     Peeled {
-        layers: roots
-            .into_iter()
-            .map(|root| peeler.tree(root, None))
-            .collect(),
+        layers: roots.into_iter().map(|root| peeler.tree(root)).collect(),
         groups: peeler.groups,
         arrays: peeler.dormant_arrays,
         containers: peeler.containers,
@@ -234,7 +231,13 @@ impl Peeler<'_> {
             }
             return None;
         }
-        layer.depth = self.found.get(parent).map_or(0, |parent| parent.depth) + 1;
+        let around = self.found.get(parent);
+        layer.depth = around.map_or(0, |around| around.depth) + 1;
+        // What holds for a volume holds for all that lies in it.
+        let of_around = around.and_then(|around| around.read_only.as_ref());
+        if layer.read_only.is_none() && of_around == Some(&ReadOnly::ForTheGuest) {
+            layer.read_only = Some(ReadOnly::ForTheGuest);
+        }
         let index = self.found.len();
         let too_deep = layer.depth > DEEPEST;
         if too_deep {
@@ -486,8 +489,7 @@ impl Peeler<'_> {
         extents.cloned().collect()
     }
 
-    /// A layer with all inside it; `around` is why the layer around it may only be checked.
-    fn tree(&self, index: usize, around: Option<&ReadOnly>) -> Layer {
+    fn tree(&self, index: usize) -> Layer {
         let Some(layer) = self.found.get(index) else {
             return Layer {
                 path: LayerPath::disk("?"),
@@ -499,21 +501,21 @@ impl Peeler<'_> {
                 children: Vec::new(),
             };
         };
-        let own = layer.read_only.as_ref().or(around);
-        let read_only = own.or_else(|| self.no_writes.over(&layer.extents));
-        // An array is no child of one member alone; what holds for its members was asked above.
-        let within = read_only.filter(|reason| **reason == ReadOnly::ForTheGuest);
         Layer {
             path: layer.path.clone(),
             extents: layer.extents.clone(),
             role: layer.role.clone(),
-            read_only: read_only.cloned(),
+            read_only: layer
+                .read_only
+                .as_ref()
+                .or_else(|| self.no_writes.over(&layer.extents))
+                .cloned(),
             content: layer.content.clone(),
             notes: layer.notes.clone(),
             children: layer
                 .children
                 .iter()
-                .map(|child| self.tree(*child, within))
+                .map(|child| self.tree(*child))
                 .collect(),
         }
     }

@@ -11,7 +11,7 @@ use crate::layers::tree::{Closed, Content};
 const INSIDE: &str = "luks";
 
 impl Peeler<'_> {
-    /// The same for one whose header was given.
+    /// As [`Self::expand_container`], for one whose header was given.
     pub(super) fn expand_detached(
         &mut self,
         index: usize,
