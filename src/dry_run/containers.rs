@@ -7,6 +7,7 @@ use crate::dry_run::plan::{Plan, PlannedDisk};
 use crate::engine::kernel::table;
 use crate::engine::user::nodes::Access;
 use crate::keys::cryptsetup::CRYPTSETUP;
+use crate::layers::dormant::Opener;
 use crate::layers::extent::{ExtentMap, ImageIndex};
 use crate::layers::tree::{Content, Layer};
 use crate::names::{MappingName, MappingRole};
@@ -14,18 +15,20 @@ use crate::names::{MappingName, MappingRole};
 impl<'a> Plan<'a> {
     /// The container whose inside is this image; `None` if it is none that was opened.
     pub(super) fn container(&self, image: ImageIndex) -> Option<&'a Layer> {
-        let layers = self.layers.iter().flat_map(Layer::walk);
+        let number = image.0.checked_sub(self.disks.len())?;
+        self.looked
+            .opened
+            .get(number)
+            .filter(|opened| opened.by == Opener::Luks)?;
+        let inside = |layer: &Layer| layer.children.first()?.extents.single();
+        let layers = self.looked.layers.iter().flat_map(Layer::walk);
         layers.into_iter().find(|layer| {
-            let inside = layer
-                .children
-                .first()
-                .and_then(|child| child.extents.single());
             matches!(layer.content, Content::Luks { .. })
-                && inside.is_some_and(|inside| inside.image == image)
+                && inside(layer).is_some_and(|inside| inside.image == image)
         })
     }
 
-    /// Whether a layer lies in a container, however deep.
+    /// Whether a layer lies in a container.
     pub(super) fn is_decrypted(&self, extents: &ExtentMap) -> bool {
         let mut places = extents.places();
         places.any(|extent| self.container(extent.image).is_some())
@@ -33,27 +36,10 @@ impl<'a> Plan<'a> {
 
     /// The disks below these places, each once.
     pub(super) fn disks_below(&self, extents: &ExtentMap) -> Vec<(ImageIndex, PlannedDisk<'a>)> {
-        let images_of = |extents: &ExtentMap| -> Vec<ImageIndex> {
-            extents.places().map(|extent| extent.image).collect()
-        };
-        let mut seen = Vec::new();
-        let mut waiting = images_of(extents);
-        let mut disks = Vec::new();
-        while let Some(image) = waiting.pop() {
-            if seen.contains(&image) {
-                continue;
-            }
-            seen.push(image);
-            match self.disks.get(image.0) {
-                Some(disk) => disks.extend(disk.map(|disk| (image, disk))),
-                None => {
-                    let container = self.container(image);
-                    waiting.extend(container.iter().flat_map(|layer| images_of(&layer.extents)));
-                }
-            }
-        }
-        disks.sort_by_key(|(image, _)| *image);
+        let disks = self.looked.disks_of(extents).into_iter();
         disks
+            .filter_map(|image| Some((image, (*self.disks.get(image.0)?)?)))
+            .collect()
     }
 
     /// The commands that open the containers below these places, those that others lie in first; a

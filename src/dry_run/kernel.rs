@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use crate::check::checker::Mode;
 use crate::cmd::tool::quoted;
-use crate::domain::model::Format;
 use crate::dry_run::plan::{Plan, PlannedDisk, PlannedLayer, with_path};
 use crate::engine::kernel::{mapping, module, nbd, snapshot, table};
 use crate::engine::user::nodes::{self, Access};
@@ -80,8 +79,7 @@ impl Plan<'_> {
     ) {
         let top = &disk.chain.top;
         let variable = format!("disk{}", image.0);
-        let raw = top.format == Format::Raw && top.encryption.is_none();
-        match (raw, top.kind) {
+        match (top.is_plain(), top.kind) {
             (true, Kind::BlockDevice) if top.slice.is_none() => {
                 let device = quoted(top.path.as_os_str());
                 commands.make.push(format!("{variable}={device}"));

@@ -14,6 +14,7 @@ use crate::layers::tree::{Layer, ReadOnly};
 use crate::names::RunId;
 use crate::reach::chain::Chain;
 use crate::run::Options;
+use crate::run::look::Looked;
 use crate::units::Bytes;
 
 /// A disk that was opened.
@@ -28,10 +29,10 @@ pub struct PlannedDisk<'a> {
 }
 
 /// The folders and devices are examples: a run makes new ones of its own. `disks` are in the order
-/// of the domain, `None` where one was not opened; `wanted` are some of the `layers`.
+/// of the domain, `None` where one was not opened; `wanted` are some of the layers that were `looked` at.
 pub fn steps<'a>(
     disks: &'a [Option<PlannedDisk<'a>>],
-    layers: &'a [Layer],
+    looked: &'a Looked,
     wanted: &[&Layer],
     mode: Mode,
     options: &'a Options,
@@ -39,7 +40,7 @@ pub fn steps<'a>(
     let run = RunId::example();
     let mut plan = Plan {
         disks,
-        layers,
+        looked,
         mode,
         headers: &options.headers,
         run_folder: run.folder(&options.run_base),
@@ -57,7 +58,7 @@ pub fn steps<'a>(
 
 pub(super) struct Plan<'a> {
     pub(super) disks: &'a [Option<PlannedDisk<'a>>],
-    pub(super) layers: &'a [Layer],
+    pub(super) looked: &'a Looked,
     pub(super) mode: Mode,
     pub(super) headers: &'a Headers,
     pub(super) run: RunId,
@@ -97,7 +98,7 @@ impl<'a> Plan<'a> {
                 checker,
                 filesystem,
             } => {
-                let companions = match companions_of(layer, filesystem, self.layers) {
+                let companions = match companions_of(layer, filesystem, &self.looked.layers) {
                     Ok(companions) => companions,
                     Err(verdict) => return self.explain(layer, &verdict),
                 };

@@ -37,11 +37,6 @@ impl Decrypted {
         Self { under, cipher }
     }
 
-    /// Where its encrypted bytes lie.
-    pub const fn under(&self) -> &ExtentMap {
-        &self.under
-    }
-
     /// How many bytes it has.
     pub fn size(&self) -> Bytes {
         self.under.size()
@@ -49,7 +44,7 @@ impl Decrypted {
 
     /// The whole sectors around `length` bytes from `offset`: where they begin, and how many bytes
     /// they have. `None` if any of them lies outside.
-    pub fn sectors_around(&self, offset: Bytes, length: usize) -> Option<(Bytes, usize)> {
+    fn sectors_around(&self, offset: Bytes, length: usize) -> Option<(Bytes, usize)> {
         let sector = u64::from(self.cipher.sector_size().get());
         let end = offset.get().checked_add(length as u64)?;
         let start = offset
@@ -62,19 +57,13 @@ impl Decrypted {
     }
 
     /// Decrypts whole sectors in place, the first of which begins at `offset`.
-    ///
-    /// # Errors
-    /// If they are none.
-    pub fn decrypt<E>(&self, offset: Bytes, data: &mut [u8]) -> Result<(), Unreadable<E>> {
+    fn decrypt<E>(&self, offset: Bytes, data: &mut [u8]) -> Result<(), Unreadable<E>> {
         let decrypted = self.cipher.decrypt(offset.get() / UNIT, data);
         decrypted.map_err(|_| Unreadable::Outside)
     }
 
     /// Encrypts whole sectors in place, the first of which begins at `offset`.
-    ///
-    /// # Errors
-    /// If they are none.
-    pub fn encrypt<E>(&self, offset: Bytes, data: &mut [u8]) -> Result<(), Unreadable<E>> {
+    fn encrypt<E>(&self, offset: Bytes, data: &mut [u8]) -> Result<(), Unreadable<E>> {
         let encrypted = self.cipher.encrypt(offset.get() / UNIT, data);
         encrypted.map_err(|_| Unreadable::Outside)
     }

@@ -35,7 +35,9 @@ impl Askpass {
         question: &str,
         interrupt: &mut Interrupt,
     ) -> Result<Passphrase, NoAnswer> {
-        let cannot = |error| NoAnswer::Nothing(format!("it cannot be run: {}", words(&error)));
+        let cannot = |error: std::io::Error| {
+            NoAnswer::Nothing(format!("it cannot be run: {}", cause::sentence(&error)))
+        };
         let mut running = self.command(question).spawn().map_err(cannot)?;
         let answer = tokio::select! {
             answer = answer(&mut running) => Some(answer.map_err(cannot)),
@@ -65,10 +67,6 @@ impl Askpass {
         child::end_with_parent(&mut command, rustix::process::Signal::TERM);
         command
     }
-}
-
-fn words(error: &std::io::Error) -> String {
-    cause::sentence(error)
 }
 
 /// What it printed, or why that is no answer.

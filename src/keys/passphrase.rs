@@ -80,6 +80,11 @@ impl Passphrase {
         self.bytes().strip_suffix(b"\n").map(Self::new)
     }
 
+    /// What somebody may have meant who gave it with a newline at its end: the line, then all of it.
+    pub(super) fn line_or_whole(self) -> impl Iterator<Item = Self> {
+        self.without_newline().into_iter().chain([self])
+    }
+
     /// The bytes, for the standard input of a tool.
     pub fn bytes(&self) -> &[u8] {
         &self.0

@@ -77,8 +77,7 @@ impl<F> Trial<'_, F> {
             Ok(whole) => whole,
             Err(error) => return Ok(Tried::Nothing(cause::sentence(&error))),
         };
-        let line = whole.without_newline();
-        self.with_any(line.into_iter().chain([whole])).await
+        self.with_any(whole.line_or_whole()).await
     }
 
     async fn with_any<T, E>(

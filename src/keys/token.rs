@@ -85,11 +85,7 @@ async fn by_clevis(header: &LentFile) -> Result<Vec<Passphrase>, String> {
     let mut reason = "it has no slot of Clevis".to_owned();
     for (slot, _) in slots {
         match secret_output(&call(&["pass", "-s", slot.trim()]), b"").await {
-            Ok(answer) => {
-                let whole = Passphrase::new(&answer);
-                found.extend(whole.without_newline());
-                found.push(whole);
-            }
+            Ok(answer) => found.extend(Passphrase::new(&answer).line_or_whole()),
             Err(error) => reason = cause::sentence(&error),
         }
     }

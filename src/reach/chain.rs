@@ -98,6 +98,11 @@ impl Chain {
 }
 
 impl Link {
+    /// Whether its bytes are the disk's as they are.
+    pub fn is_plain(&self) -> bool {
+        self.format == Format::Raw && self.encryption.is_none()
+    }
+
     /// The key of an image that QEMU encrypts, once it was found.
     pub fn key(&self) -> Option<&Passphrase> {
         self.encryption.as_ref()?.key.as_ref()

@@ -119,7 +119,7 @@ async fn is_opened_by(link: &Link, passphrase: &Passphrase) -> Result<bool, NotT
     if let Some(encryption) = &mut link.encryption {
         encryption.key = Some(passphrase.clone());
     }
-    let node = format!("json:{}", nodes::alone(&link, Access::ReadOnly));
+    let image = nodes::alone_argument(&link, Access::ReadOnly);
     let arguments = [
         "map",
         "--output=json",
@@ -127,7 +127,7 @@ async fn is_opened_by(link: &Link, passphrase: &Passphrase) -> Result<bool, NotT
         "--max-length=512",
     ];
     let arguments = arguments.map(OsString::from).into_iter();
-    let call = Invocation::new(Tool::QEMU_IMG, arguments.chain([node.into()]));
+    let call = Invocation::new(Tool::QEMU_IMG, arguments.chain([image.into()]));
     match call.with_secrets(nodes::alone_key(&link)).capture().await {
         Ok(_) => Ok(true),
         Err(CmdError::Failed { stderr, .. }) if stderr.contains(WRONG_KEY) => Ok(false),

@@ -197,7 +197,7 @@ impl Visit<'_, '_> {
                 let disks = self.reached.iter().zip(&self.report.disks);
                 let disks: Vec<_> = disks.map(planned).collect();
                 let wanted = self.run.options.selection.wanted(&looked.layers);
-                let steps = dry_run::steps(&disks, &looked.layers, &wanted, mode, self.run.options);
+                let steps = dry_run::steps(&disks, &looked, &wanted, mode, self.run.options);
                 self.report.plan.extend(steps);
                 Ok(None)
             }

@@ -76,13 +76,9 @@ pub fn check(link: &Link, remedy: Option<Remedy>) -> Invocation {
         call.arguments.extend(["-r", remedy.name()].map(Into::into));
     }
     let access = Access::of(remedy.is_some());
-    call.arguments.push(image(link, access).into());
+    let image = nodes::alone_argument(link, access);
+    call.arguments.push(image.into());
     call.with_secrets(nodes::alone_key(link))
-}
-
-/// The image as qemu-img is to open it.
-pub fn image(link: &Link, access: Access) -> String {
-    format!("json:{}", nodes::alone(link, access))
 }
 
 /// Runs it. With `interrupt` a signal stops it; what repairs is left to end, for qemu-img knows no

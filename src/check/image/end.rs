@@ -6,7 +6,6 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::cause;
-use crate::check::image::call;
 use crate::cmd::{Invocation, Tool};
 use crate::domain::model::Format;
 use crate::engine::user::nodes::{self, Access};
@@ -49,7 +48,7 @@ pub async fn is_cut_off(link: &Link) -> Result<bool, String> {
         return Ok(false);
     }
     let image = link.path.display();
-    let opened = call::image(link, Access::ReadOnly);
+    let opened = nodes::alone_argument(link, Access::ReadOnly);
     let call = Invocation::new(Tool::QEMU_IMG, ["map", "--output=json", opened.as_str()])
         .with_secrets(nodes::alone_key(link));
     let mapped = call.capture().await;

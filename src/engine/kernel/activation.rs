@@ -7,8 +7,7 @@ use std::path::Path;
 use crate::cause;
 use crate::engine::kernel::arrays::{self, ArrayError, on_host};
 use crate::engine::kernel::mapping;
-use crate::engine::kernel::session::Session;
-use crate::engine::kernel::table::DeviceNumber;
+use crate::engine::kernel::session::{Session, number_of};
 use crate::engine::kernel::volumes::{GuestGroup, active};
 use crate::engine::session::{SessionError, Writes};
 use crate::engine::shown_disk::ShownDisk;
@@ -97,7 +96,7 @@ impl Session {
         let mut members = Vec::new();
         for member in &dormant.members {
             let node = self.device_for(ledger, member, writes).await?;
-            members.push(DeviceNumber::of(&node).map_err(SessionError::file(&node))?);
+            members.push(number_of(&node)?);
         }
         let mut extents = dormant.members.iter();
         let encrypted = extents.any(|member| self.is_encrypted(member));

@@ -1,10 +1,10 @@
 //! A guest's encrypted containers: dm-crypt decrypts them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::crypt::VolumeKey;
-use crate::engine::kernel::session::{Session, mapped};
-use crate::engine::kernel::table::{self, Cipher, DeviceNumber, Tags};
+use crate::engine::kernel::session::{Session, mapped, number_of};
+use crate::engine::kernel::table::{self, Cipher, Tags};
 use crate::engine::session::SessionError;
 use crate::engine::shown_disk::ShownImage;
 use crate::engine::user::nodes::Access;
@@ -56,8 +56,8 @@ impl Session {
             None => {
                 let length = header.length(closed.extents.size())?;
                 let under = closed.extents.slice(header.offset, length)?;
-                let access = Access::of(!closed.read_only && self.is_writable(&under));
-                let device = number(&self.layer(ledger, &under, access).await?)?;
+                let (access, _) = self.may_write(std::slice::from_ref(&under), closed.read_only);
+                let device = number_of(&self.layer(ledger, &under, access).await?)?;
                 let table = table::encrypted(length, cipher, device, Bytes::ZERO)?;
                 let (_, node) = mapped(ledger, MappingRole::Container, &table, access)?;
                 (access, node)
@@ -70,6 +70,7 @@ impl Session {
         let (image, disk) = self.add_device(node, access, true)?;
         Ok((image, ShownImage::Disk(disk)))
     }
+
     /// The device that decrypts one with checksums, and whether it may be written to. dm-integrity
     /// replays its journal in any case: where nothing may be written, in a throw-away snapshot.
     async fn with_checksums(
@@ -83,7 +84,7 @@ impl Session {
         let room = closed.extents.size().saturating_sub(offset);
         let under = closed.extents.slice(offset, room)?;
         let (access, writes) = self.may_write(std::slice::from_ref(&under), closed.read_only);
-        let device = number(&self.device_for(ledger, &under, writes).await?)?;
+        let device = number_of(&self.device_for(ledger, &under, writes).await?)?;
         let Superblock {
             tag_size,
             provided,
@@ -100,12 +101,8 @@ impl Session {
             name: &protected.encryption,
             ..cipher
         };
-        let table = table::authenticated(provided, cipher, tag_size, number(&checked)?)?;
+        let table = table::authenticated(provided, cipher, tag_size, number_of(&checked)?)?;
         let (_, node) = mapped(ledger, MappingRole::Container, &table, access)?;
         Ok((access, node))
     }
-}
-
-fn number(device: &Path) -> Result<DeviceNumber, SessionError> {
-    DeviceNumber::of(device).map_err(SessionError::file(device))
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::domain::model::{Format, Slice};
+use crate::domain::model::Slice;
 use crate::engine::kernel::arrays::Started;
 use crate::engine::kernel::loops::LoopDevice;
 use crate::engine::kernel::nbd::{self, Nbd};
@@ -78,8 +78,7 @@ impl Session {
         } = to_open;
         let top = &chain.top;
         let encrypted = encrypted::is_encrypted(chain);
-        let raw = top.format == Format::Raw && top.encryption.is_none();
-        let (disk, lock) = match (raw, top.kind) {
+        let (disk, lock) = match (top.is_plain(), top.kind) {
             (true, Kind::File) => {
                 let lock = ImageLock::take(&top.path, access)?;
                 (file(&top.path, top.slice)?, Some(lock))
@@ -125,7 +124,7 @@ impl Session {
         access: Access,
         encrypted: bool,
     ) -> Result<(ImageIndex, ShownDisk), SessionError> {
-        let number = DeviceNumber::of(&path).map_err(SessionError::file(&path))?;
+        let number = number_of(&path)?;
         let file = File::open(&path).map_err(SessionError::file(&path))?;
         self.add_opened(Under::Device { path, number }, file, access, encrypted)
     }
@@ -206,7 +205,7 @@ impl Session {
         if writes == Writes::ToAnOverlay {
             let (_, origin) = mapped(ledger, MappingRole::Filesystem, &table, access)?;
             let over = self.snapshot(ledger, &origin, extents).await?;
-            let number = DeviceNumber::of(&over).map_err(SessionError::file(&over))?;
+            let number = number_of(&over)?;
             table = table::linear(number, Bytes::ZERO, extents.size())?;
         }
         mapped(ledger, MappingRole::PhysicalVolume, &table, Access::Write)
@@ -290,7 +289,7 @@ impl Session {
             Under::Device { number, .. } => Ok(*number),
             Under::File { path, offset } => {
                 let device = attach(ledger, path, *offset, disk.size, None, access).await?;
-                DeviceNumber::of(&device).map_err(SessionError::file(&device))
+                number_of(&device)
             }
         }
     }
@@ -343,14 +342,14 @@ async fn device(
         Some(slice) => (slice.offset, slice.size),
         None => (Bytes::ZERO, device_size(path)?),
     };
-    let number = DeviceNumber::of(path).map_err(SessionError::file(path))?;
+    let number = number_of(path)?;
     let path = if number.logical_block_size() > sector_size.get() {
         attach(ledger, path, offset, size, Some(sector_size), access).await?
     } else {
         let table = table::linear(number, offset, size)?;
         mapped(ledger, MappingRole::Disk, &table, access)?.1
     };
-    let number = DeviceNumber::of(&path).map_err(SessionError::file(&path))?;
+    let number = number_of(&path)?;
     Ok((Under::Device { path, number }, size))
 }
 
@@ -381,7 +380,7 @@ async fn connected(
     let nbd = Nbd::connect(image, &pid_file, about_to).await?;
     let path = nbd.path().to_owned();
     ledger.taken_with(Handle::Nbd(nbd));
-    let number = DeviceNumber::of(&path).map_err(SessionError::file(&path))?;
+    let number = number_of(&path)?;
     let size = device_size(&path)?;
     Ok((Under::Device { path, number }, size))
 }
@@ -420,6 +419,11 @@ pub(super) fn mapped(
     };
     ledger.taken();
     Ok((name, node))
+}
+
+/// The device that a path leads to, as the kernel counts it.
+pub(super) fn number_of(path: &Path) -> Result<DeviceNumber, SessionError> {
+    DeviceNumber::of(path).map_err(SessionError::file(path))
 }
 
 /// A device's length.

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::engine::kernel::session::{attach, mapped, overlay_file};
-use crate::engine::kernel::table::{self, DeviceNumber};
+use crate::engine::kernel::session::{attach, mapped, number_of, overlay_file};
+use crate::engine::kernel::table;
 use crate::engine::overlay_key;
 use crate::engine::session::SessionError;
 use crate::engine::user::nodes::Access;
@@ -35,15 +35,14 @@ pub async fn over(
     file.set_len(room.get()).map_err(at())?;
     let kept_in = attach(ledger, &path, Bytes::ZERO, room, None, Access::Write).await?;
     std::fs::remove_file(&path).map_err(at())?;
-    let number = |device: &Path| DeviceNumber::of(device).map_err(SessionError::file(device));
     let kept_in = match encrypted {
         true => {
-            let table = table::crypt(room, &overlay_key::random()?, number(&kept_in)?)?;
+            let table = table::crypt(room, &overlay_key::random()?, number_of(&kept_in)?)?;
             mapped(ledger, MappingRole::Cipher, &table, Access::Write)?.1
         }
         false => kept_in,
     };
-    let table = table::snapshot(size, number(origin)?, number(&kept_in)?)?;
+    let table = table::snapshot(size, number_of(origin)?, number_of(&kept_in)?)?;
     Ok(mapped(ledger, MappingRole::Overlay, &table, Access::Write)?.1)
 }
 

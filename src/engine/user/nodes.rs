@@ -74,8 +74,13 @@ pub fn nested(chain: &Chain, access: Access) -> Value {
     without_io_uring(under.unwrap_or_default())
 }
 
-/// One image of a chain on its own, for qemu-img: nothing is named, nothing lies under it.
-pub fn alone(link: &Link, access: Access) -> Value {
+/// One image of a chain on its own, as an argument of qemu-img.
+pub fn alone_argument(link: &Link, access: Access) -> String {
+    format!("json:{}", alone(link, access))
+}
+
+/// The same as a node: nothing is named, nothing lies under it.
+fn alone(link: &Link, access: Access) -> Value {
     let mut node = format_node(&NodeName::disk(ImageIndex(0)), link, access, None);
     if let Some(options) = node.as_object_mut() {
         options.remove("node-name");
@@ -139,7 +144,7 @@ pub fn nested_keys(chain: &Chain) -> Vec<(String, &Passphrase)> {
         .collect()
 }
 
-/// The same for [`alone`].
+/// The same for [`alone_argument`].
 pub fn alone_key(link: &Link) -> Option<(String, &Passphrase)> {
     let name = NodeName::disk(ImageIndex(0)).key();
     Some((name.as_str().to_owned(), link.key()?))

@@ -98,17 +98,10 @@ impl Images for Connections {
                     Some(part) => connection.take(part),
                     None => Err(connection.give_up()),
                 },
-                parts => {
+                _ => {
                     joined.resize(transfer.length, 0);
                     connection.take(&mut joined)?;
-                    let mut rest = joined.as_slice();
-                    for part in parts {
-                        let (now, later) = rest.split_at_checked(part.len()).ok_or(Errno::IO)?;
-                        let part = buffer.get_mut(part.clone()).ok_or(Errno::IO)?;
-                        part.copy_from_slice(now);
-                        rest = later;
-                    }
-                    Ok(())
+                    transfer.scatter(&joined, buffer)
                 }
             }
         });
@@ -125,11 +118,8 @@ impl Images for Connections {
                     let part = data.get(part.clone()).ok_or(Errno::IO);
                     part.and_then(|part| self.send(Command::Write, index, transfer, part))
                 }
-                parts => {
-                    joined.clear();
-                    for part in parts {
-                        joined.extend(data.get(part.clone()).unwrap_or_default());
-                    }
+                _ => {
+                    transfer.gather(data, &mut joined);
                     self.send(Command::Write, index, transfer, &joined)
                 }
             };

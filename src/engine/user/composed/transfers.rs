@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rustix::io::Errno;
+
 use crate::layers::extent::{Extent, ExtentMap, ImageIndex, MAX_COLUMNS, OutOfRange};
 use crate::units::Bytes;
 
@@ -33,6 +35,29 @@ impl Transfer {
     fn is_continued_by(&self, run: &Extent) -> bool {
         self.image == run.image
             && self.offset.checked_add(Bytes::new(self.length as u64)) == Some(run.offset)
+    }
+
+    /// Puts its bytes, in the order of the run, into the parts of the request's `buffer`.
+    ///
+    /// # Errors
+    /// `EIO` if they are not as many as the parts take.
+    pub fn scatter(&self, bytes: &[u8], buffer: &mut [u8]) -> Result<(), Errno> {
+        let mut rest = bytes;
+        for part in &self.parts {
+            let (now, later) = rest.split_at_checked(part.len()).ok_or(Errno::IO)?;
+            let part = buffer.get_mut(part.clone()).ok_or(Errno::IO)?;
+            part.copy_from_slice(now);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// The parts of the request's `data` in the order of the run, into `joined`.
+    pub fn gather(&self, data: &[u8], joined: &mut Vec<u8>) {
+        joined.clear();
+        for part in &self.parts {
+            joined.extend(data.get(part.clone()).unwrap_or_default());
+        }
     }
 
     fn append(&mut self, part: Range<usize>) {

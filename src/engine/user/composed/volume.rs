@@ -1,7 +1,5 @@
 //! A layer's bytes, wherever they lie: the one place through which the composer reads and writes.
 
-use std::ops::Range;
-
 use rustix::io::Errno;
 
 use super::transfers::{Transfer, reads, writes};
@@ -107,16 +105,14 @@ impl Volume {
                 container.read(offset, part, under).map_err(errno)
             };
             match transfer.parts.as_slice() {
-                [part] => read(transfer.offset, part_of_mut(buffer, part)?)?,
-                parts => {
+                [part] => {
+                    let part = buffer.get_mut(part.clone()).ok_or(Errno::IO)?;
+                    read(transfer.offset, part)?;
+                }
+                _ => {
                     let mut joined = vec![0; transfer.length];
                     read(transfer.offset, &mut joined)?;
-                    let mut rest = joined.as_slice();
-                    for part in parts {
-                        let (now, later) = rest.split_at_checked(part.len()).ok_or(Errno::IO)?;
-                        part_of_mut(buffer, part)?.copy_from_slice(now);
-                        rest = later;
-                    }
+                    transfer.scatter(&joined, buffer)?;
                 }
             }
         }
@@ -158,12 +154,11 @@ impl Volume {
             images.write(&plain, data)?;
         }
         for (container, transfer) in decrypted {
-            let joined: Vec<u8>;
+            let mut joined = Vec::new();
             let data = match transfer.parts.as_slice() {
                 [part] => data.get(part.clone()).ok_or(Errno::IO)?,
-                parts => {
-                    let parts = parts.iter().filter_map(|part| data.get(part.clone()));
-                    joined = parts.flatten().copied().collect();
+                _ => {
+                    transfer.gather(data, &mut joined);
                     &joined
                 }
             };
@@ -211,10 +206,6 @@ impl Volume {
         }
         Ok(())
     }
-}
-
-fn part_of_mut<'b>(buffer: &'b mut [u8], part: &Range<usize>) -> Result<&'b mut [u8], Errno> {
-    buffer.get_mut(part.clone()).ok_or(Errno::IO)
 }
 
 const fn errno(error: Unreadable<Errno>) -> Errno {

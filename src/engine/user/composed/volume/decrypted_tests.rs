@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::tests::{IMAGE_SIZE, Memory};
+use super::tests::{IMAGE_SIZE, Memory, extent};
 use super::*;
 use crate::crypt::{CipherSpec, SectorCipher, VolumeKey};
 use crate::layers::extent::Striped;
@@ -13,14 +13,6 @@ fn cipher(encryption: &str, sector_size: u32) -> SectorCipher {
     let key = VolumeKey::new((1..=length).collect::<Vec<u8>>().into());
     let spec = CipherSpec::parse(encryption, length.into()).unwrap();
     SectorCipher::new(spec, &key, SectorSize::new(sector_size).unwrap(), 0).unwrap()
-}
-
-fn extent(image: usize, offset: u64, length: u64) -> Extent {
-    Extent {
-        image: ImageIndex(image),
-        offset: Bytes::new(offset),
-        length: Bytes::new(length),
-    }
 }
 
 fn map(extents: &[Extent]) -> ExtentMap {

@@ -211,7 +211,7 @@ proptest! {
     }
 }
 
-fn extent(image: usize, offset: u64, length: u64) -> Extent {
+pub(super) fn extent(image: usize, offset: u64, length: u64) -> Extent {
     Extent {
         image: ImageIndex(image),
         offset: Bytes::new(offset),
