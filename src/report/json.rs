@@ -355,7 +355,10 @@ impl<'a> LayerNode<'a> {
             Content::Luks {
                 version, cipher, ..
             } => {
-                self.content_type = "luks";
+                self.content_type = match content.is_closed() {
+                    true => "opaque",
+                    false => "luks",
+                };
                 self.kind = Some(version.name());
                 self.cipher = Some(cipher);
             }

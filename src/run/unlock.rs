@@ -74,7 +74,7 @@ pub async fn unlock(
         },
     };
     let unlocking = match &found {
-        Err(reason) => Unlocking::Closed(Closed::NoKey(reason.clone())),
+        Err(reason) => Unlocking::Closed(Closed::NoKey(format!("it is encrypted: {reason}"))),
         Ok(key) => match session.unlock(run.ledger, closed, key).await {
             Ok((image, opened)) => {
                 let size = opened.size();
