@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::layers::extent::ImageIndex;
 use crate::layers::tree::LayerPath;
@@ -217,6 +218,12 @@ pub enum MappingRole {
     PhysicalVolume,
     /// What is in an encrypted container.
     Container,
+}
+
+/// The claim on a domain.
+pub fn claim(run_base: &Path, domain: Uuid) -> PathBuf {
+    // Not the name of a run's folder, among which it may lie.
+    run_base.join("virt-fsck.claims").join(domain.to_string())
 }
 
 /// The folder of mount points of the domain with this number in the run.

@@ -1,5 +1,6 @@
 //! MAY WE? Every reason not to touch a disk.
 
+pub mod claim;
 pub mod domain;
 pub mod host;
 pub mod image_lock;

@@ -10,12 +10,13 @@ use crate::dry_run::{self, PlannedDisk};
 use crate::engine::choice::{self, EngineChoice};
 use crate::engine::session::Session;
 use crate::engine::{kernel, user};
+use crate::guard::claim::{Claim, ClaimError};
 use crate::layers::tree::Layer;
 use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::run::checks::check_all;
 use crate::run::images;
 use crate::run::look::{Looked, disks_of, look};
-use crate::run::options::{Action, Origin, Run, failed};
+use crate::run::options::{Action, Options, Origin, Run, failed};
 use crate::run::reached::{Reached, ask_again, disk_report, reach_all};
 use crate::run::unlock::Learned;
 use crate::select::unknown_layers;
@@ -57,6 +58,8 @@ async fn walk(
     origin: &Origin<'_>,
     report: &mut DomainReport,
 ) -> Result<(), Verdict> {
+    // Before the question: see there.
+    let _claim = claim(run.options, domain, origin)?;
     origin.ask()?;
     let mut reached = reach_all(run, domain, origin).await?;
     let images_checked = images::check_all(run, origin, &mut reached).await;
@@ -91,6 +94,22 @@ async fn walk(
             });
             Ok(())
         }
+    }
+}
+
+/// The claim on a domain that has a UUID; bare images have none.
+fn claim(
+    options: &Options,
+    domain: &Domain,
+    origin: &Origin<'_>,
+) -> Result<Option<Claim>, Verdict> {
+    let Some(uuid) = origin.uuid().or(domain.uuid) else {
+        return Ok(None);
+    };
+    match Claim::take(&options.run_base, &domain.name, uuid) {
+        Ok(claim) => Ok(Some(claim)),
+        Err(held @ ClaimError::Held { .. }) => Err(Verdict::Refused(held.to_string())),
+        Err(error) => Err(failed(&error)),
     }
 }
 

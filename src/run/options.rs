@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use uuid::Uuid;
+
 use crate::allow::Allowance;
 use crate::cause;
 use crate::check::checker::Mode;
@@ -85,6 +87,14 @@ impl Origin<'_> {
     pub const fn libvirt(&self) -> Option<&Libvirt> {
         match self {
             Self::Libvirt { libvirt, .. } => Some(libvirt),
+            Self::XmlFile(_) | Self::Images => None,
+        }
+    }
+
+    /// The domain's UUID, as libvirt has it.
+    pub const fn uuid(&self) -> Option<Uuid> {
+        match self {
+            Self::Libvirt { known, .. } => Some(known.uuid),
             Self::XmlFile(_) | Self::Images => None,
         }
     }
