@@ -10,6 +10,8 @@ use tracing_subscriber::filter::LevelFilter;
 use virt_fsck::check::outcome::Observer;
 use virt_fsck::cli::{Cli, Command, OutputFormat};
 use virt_fsck::folders;
+use virt_fsck::guard::others::Others;
+use virt_fsck::guard::watch::Watch;
 use virt_fsck::interrupt::Interrupt;
 use virt_fsck::layers::dormant::Headers;
 use virt_fsck::ledger::Ledger;
@@ -103,11 +105,16 @@ async fn check(cli: &Cli) -> anyhow::Result<ExitStatus> {
     // Until here a signal ends the process; from here there is something to put back.
     let mut interrupt = Interrupt::listen().context("listening for signals")?;
     let mut ledger = Ledger::new(&options.run_base);
+    let others = Others::find(guests.uri());
+    let uris = guests.uri().into_iter().chain(others.uris());
+    let watch = Watch::over(uris.map(str::to_owned).collect());
     let mut run = Run {
         options: &options,
         ledger: &mut ledger,
         host: &mut host,
         interrupt: &mut interrupt,
+        others: &others,
+        watch: &watch,
         observer: observer.as_ref(),
     };
     let reports = guests.check_each(&mut run, show).await;

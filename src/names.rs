@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
+use crate::guard::claim::Claimed;
 use crate::layers::extent::ImageIndex;
 use crate::layers::tree::LayerPath;
+use crate::reach::identity::Identity;
 
 /// The longest a mount point's file name gets; guests name their volume groups as they please.
 const LONGEST_FILE_NAME: usize = 100;
@@ -220,10 +221,15 @@ pub enum MappingRole {
     Container,
 }
 
-/// The claim on a domain.
-pub fn claim(run_base: &Path, domain: Uuid) -> PathBuf {
+/// The file of a claim.
+pub fn claim(run_base: &Path, claimed: Claimed) -> PathBuf {
+    let name = match claimed {
+        Claimed::Domain(uuid) => format!("domain-{uuid}"),
+        Claimed::Image(Identity::File { device, inode }) => format!("file-{device}-{inode}"),
+        Claimed::Image(Identity::BlockDevice { number }) => format!("block-{number}"),
+    };
     // Not the name of a run's folder, among which it may lie.
-    run_base.join("virt-fsck.claims").join(domain.to_string())
+    run_base.join("virt-fsck.claims").join(name)
 }
 
 /// The folder of mount points of the domain with this number in the run.

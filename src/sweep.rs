@@ -66,6 +66,14 @@ impl Guests {
         Ok(Self::OfLibvirt(libvirt, domains))
     }
 
+    /// The URI of the libvirt that was asked.
+    pub fn uri(&self) -> Option<&str> {
+        match self {
+            Self::OfLibvirt(libvirt, _) => Some(libvirt.uri()),
+            Self::One(..) => None,
+        }
+    }
+
     /// Takes each guest from start to end; `finished` is told each report as it comes. What goes
     /// wrong with one is in its report, and the others are done all the same.
     pub async fn check_each(
@@ -215,7 +223,8 @@ fn bare_disk(target: String, path: PathBuf, format: Format) -> Disk {
         read_only: false,
         shareable: false,
         transient: false,
-        mirror: false,
+        shares_backing: false,
+        mirror: None,
         may_be_missing: false,
     }
 }

@@ -364,6 +364,7 @@ fn told(disk: &Disk) -> String {
         read_only,
         shareable,
         transient,
+        shares_backing,
         mirror,
         may_be_missing,
     } = disk;
@@ -372,7 +373,8 @@ fn told(disk: &Disk) -> String {
         (read_only, " read-only"),
         (shareable, " shareable"),
         (transient, " transient"),
-        (mirror, " mirror"),
+        (shares_backing, " shared-backing"),
+        (&mirror.is_some(), " mirror"),
         (may_be_missing, " may-be-missing"),
     ] {
         if *flag {

@@ -216,22 +216,31 @@ pub async fn read_bounded(mut reader: impl AsyncRead + Unpin) -> String {
 /// # Errors
 /// When the system cannot say how it ended.
 pub async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
+    send_to_group(child, Signal::TERM);
+    match tokio::time::timeout(GRACE, child.wait()).await {
+        Ok(ended) => ended,
+        Err(_) => kill(child).await,
+    }
+}
+
+/// Ends a child and all of its process group at once: nothing more of what it holds back is written.
+///
+/// # Errors
+/// When the system cannot say how it ended.
+pub async fn kill(child: &mut Child) -> io::Result<ExitStatus> {
+    send_to_group(child, Signal::KILL);
+    child.wait().await
+}
+
+fn send_to_group(child: &Child, signal: Signal) {
     let group = child
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .and_then(rustix::process::Pid::from_raw);
-    let send = |signal| {
-        if let Some(group) = group {
-            // The group may be gone already, which is what is wanted.
-            let _gone = rustix::process::kill_process_group(group, signal);
-        }
-    };
-    send(rustix::process::Signal::TERM);
-    if let Ok(ended) = tokio::time::timeout(GRACE, child.wait()).await {
-        return ended;
+    if let Some(group) = group {
+        // The group may be gone already, which is what is wanted.
+        let _gone = rustix::process::kill_process_group(group, signal);
     }
-    send(rustix::process::Signal::KILL);
-    child.wait().await
 }
 
 /// How a process ended, in words.

@@ -40,7 +40,7 @@ pub struct Finished {
     pub output: String,
     /// How long it ran.
     pub duration: Duration,
-    /// virt-fsck stopped it, because a signal came.
+    /// virt-fsck stopped it, because a signal came, or a guest.
     pub interrupted: bool,
 }
 
@@ -77,7 +77,13 @@ pub async fn run(
     let (status, interrupted) = loop {
         tokio::select! {
             ended = running.wait() => break (ended, false),
-            () = interrupt.raised() => break (child::stop(&mut running).await, true),
+            () = interrupt.raised() => {
+                let ended = match interrupt.is_alarm() {
+                    true => child::kill(&mut running).await,
+                    false => child::stop(&mut running).await,
+                };
+                break (ended, true);
+            }
             _ = look.tick(), if advanced.is_some() => {
                 let progress = match &mut lines {
                     Some(lines) => lines.latest(),

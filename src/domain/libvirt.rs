@@ -96,6 +96,13 @@ pub struct Condition {
     pub has_managed_save: bool,
 }
 
+impl KnownDomain {
+    /// The number it has for as long as it is active, another at each start; 0 if it is off.
+    pub fn number(&self) -> u32 {
+        self.handle.get_id().unwrap_or_default()
+    }
+}
+
 impl Libvirt {
     /// Connects.
     ///

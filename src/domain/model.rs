@@ -37,11 +37,21 @@ pub struct Disk {
     pub shareable: bool,
     /// `<transient/>`: the guest's changes are dropped when it stops.
     pub transient: bool,
+    /// `<transient shareBacking='yes'/>`: other running domains may use the image as the base of
+    /// their own changes.
+    pub shares_backing: bool,
     /// `<mirror>`: a block job was running when this XML was made.
-    pub mirror: bool,
+    pub mirror: Option<Mirror>,
     /// A missing source does not keep the domain from booting (`startupPolicy='optional'`; with
     /// requisite it does).
     pub may_be_missing: bool,
+}
+
+/// A block job that copies a disk (`<mirror>`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// What it writes to; `None` where the XML does not tell.
+    pub destination: Option<Source>,
 }
 
 /// `device=` of a disk.

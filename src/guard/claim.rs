@@ -1,9 +1,10 @@
-//! The claim on a domain: who works on it says so where other runs, and libvirt's hook, look before
-//! they begin.
+//! The claim on a domain and its disks: who works on them says so where other runs, and libvirt's
+//! hook, look before they begin.
 //!
-//! It is a lock of the whole file (flock(2)), so it goes with its process, however that ends. It is
-//! taken before libvirt is asked for the domain's state: libvirt marks a domain as starting before
-//! it calls the hook, so either the hook sees the claim, or the question is answered with "active".
+//! It is a lock of a whole file (flock(2)), so it goes with its process, however that ends. That on
+//! the domain is taken before libvirt is asked for its state: libvirt marks a domain as starting
+//! before it calls the hook, so either the hook sees the claim, or the question is answered with
+//! "active".
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -14,7 +15,9 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use crate::engine::user::nodes::Access;
 use crate::names;
+use crate::reach::identity::Identity;
 
 /// More is not read of a claim, in bytes.
 const LONGEST: u64 = 64;
@@ -26,15 +29,15 @@ const ATTEMPTS: usize = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
     /// Another run has it.
-    #[error("domain {domain} is being checked by {holder}; wait until that has ended")]
+    #[error("{what} is being checked by {holder}; wait until that has ended")]
     Held {
-        /// The domain's name.
-        domain: String,
+        /// What it has, in words.
+        what: String,
         /// Who has it.
         holder: Holder,
     },
     /// The file cannot be made or locked.
-    #[error("the claim {path} on the domain cannot be made")]
+    #[error("the claim {path} cannot be made")]
     System {
         /// The claim's file.
         path: PathBuf,
@@ -60,6 +63,15 @@ impl std::fmt::Display for Holder {
     }
 }
 
+/// What is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// A domain, by its UUID.
+    Domain(Uuid),
+    /// An image, whatever it is called.
+    Image(Identity),
+}
+
 /// A claim that is held.
 #[derive(Debug)]
 #[must_use = "the claim ends when it is dropped"]
@@ -69,23 +81,33 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims a domain. `run_base` is the folder in which runs have theirs.
+    /// Claims something; `what` says it in words, and `run_base` is the folder in which runs have
+    /// theirs. Several may read the same.
     ///
     /// # Errors
     /// [`ClaimError::Held`] when another run has it.
-    pub fn take(run_base: &Path, domain: &str, uuid: Uuid) -> Result<Self, ClaimError> {
-        let path = names::claim(run_base, uuid);
+    pub fn take(
+        run_base: &Path,
+        claimed: Claimed,
+        access: Access,
+        what: &str,
+    ) -> Result<Self, ClaimError> {
+        let path = names::claim(run_base, claimed);
         let system = |source: io::Error| ClaimError::System {
             path: path.clone(),
             source,
         };
         for _ in 0..ATTEMPTS {
-            let file = open_or_make(&path).map_err(system)?;
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            let file = match open_or_make(&path) {
+                // Whoever was the last has taken the folder away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(system)?,
+            };
+            match rustix::fs::flock(&file, operation(access)) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     return Err(ClaimError::Held {
-                        domain: domain.to_owned(),
+                        what: what.to_owned(),
                         holder: named_in(&file),
                     });
                 }
@@ -108,17 +130,17 @@ impl Claim {
         Err(system(io::ErrorKind::ResourceBusy.into()))
     }
 
-    /// Who has a domain claimed; `None` if nobody has.
+    /// Who has it claimed so that others have no such access; `None` if nobody has.
     ///
     /// # Errors
     /// When that cannot be told.
-    pub fn holder(run_base: &Path, uuid: Uuid) -> io::Result<Option<Holder>> {
-        let file = match File::open(names::claim(run_base, uuid)) {
+    pub fn holder(run_base: &Path, claimed: Claimed, access: Access) -> io::Result<Option<Holder>> {
+        let file = match File::open(names::claim(run_base, claimed)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        match rustix::fs::flock(&file, operation(access)) {
             Ok(()) => Ok(None),
             Err(Errno::WOULDBLOCK) => Ok(Some(named_in(&file))),
             Err(error) => Err(error.into()),
@@ -133,12 +155,24 @@ impl Claim {
 }
 
 impl Drop for Claim {
-    /// The file goes first, under the lock; then the lock, which a child that is being started may
-    /// have too until it becomes its program, so to close ours is not enough.
+    /// The file goes first, under a lock that nobody shares; then the lock, which a child that is
+    /// being started may have too until it becomes its program, so to close ours is not enough.
     fn drop(&mut self) {
-        // A file that stays is locked by nobody, and taken by the next run.
-        let _stays = std::fs::remove_file(&self.path);
+        let alone = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive);
+        if alone.is_ok() {
+            // A file that stays is locked by nobody, and taken by the next run.
+            let _stays = std::fs::remove_file(&self.path);
+            // Other claims may lie there.
+            let _stays = self.path.parent().map(std::fs::remove_dir);
+        }
         let _unlocked = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+const fn operation(access: Access) -> FlockOperation {
+    match access {
+        Access::ReadOnly => FlockOperation::NonBlockingLockShared,
+        Access::Write => FlockOperation::NonBlockingLockExclusive,
     }
 }
 
@@ -178,18 +212,27 @@ fn named_in(file: &File) -> Holder {
 mod tests {
     use super::*;
 
-    const VM1: Uuid = Uuid::from_u128(1);
-    const VM2: Uuid = Uuid::from_u128(2);
+    const VM1: Claimed = Claimed::Domain(Uuid::from_u128(1));
+    const VM2: Claimed = Claimed::Domain(Uuid::from_u128(2));
+    const IMAGE: Claimed = Claimed::Image(Identity::File {
+        device: 1,
+        inode: 2,
+    });
+
+    fn take(base: &Path, claimed: Claimed, access: Access) -> Result<Claim, ClaimError> {
+        Claim::take(base, claimed, access, "domain vm1")
+    }
 
     #[test]
     fn a_domain_is_claimed_by_one_at_a_time() {
         let base = tempfile::tempdir().unwrap();
-        assert_eq!(Claim::holder(base.path(), VM1).unwrap(), None);
-        let claim = Claim::take(base.path(), "vm1", VM1).unwrap();
-        let us = Some(std::process::id());
-        let holder = Claim::holder(base.path(), VM1).unwrap();
-        assert_eq!(holder, Some(Holder { process: us }));
-        let refused = Claim::take(base.path(), "vm1", VM1).unwrap_err();
+        let base = base.path();
+        let holder = || Claim::holder(base, VM1, Access::Write).unwrap();
+        assert_eq!(holder(), None);
+        let claim = take(base, VM1, Access::Write).unwrap();
+        let process = Some(std::process::id());
+        assert_eq!(holder(), Some(Holder { process }));
+        let refused = take(base, VM1, Access::Write).unwrap_err();
         assert_eq!(
             refused.to_string(),
             format!(
@@ -198,22 +241,41 @@ mod tests {
                 std::process::id()
             )
         );
-        let _other = Claim::take(base.path(), "vm2", VM2).unwrap();
+        let other = take(base, VM2, Access::Write).unwrap();
         drop(claim);
-        assert_eq!(Claim::holder(base.path(), VM1).unwrap(), None);
-        let _again = Claim::take(base.path(), "vm1", VM1).unwrap();
+        assert_eq!(holder(), None);
+        drop(take(base, VM1, Access::Write).unwrap());
+        drop(other);
+        assert_eq!(std::fs::read_dir(base).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_image_is_read_by_many_or_written_by_one() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path();
+        let one = take(base, IMAGE, Access::ReadOnly).unwrap();
+        let other = take(base, IMAGE, Access::ReadOnly).unwrap();
+        take(base, IMAGE, Access::Write).unwrap_err();
+        drop(one);
+        take(base, IMAGE, Access::Write).unwrap_err();
+        let readers = Claim::holder(base, IMAGE, Access::ReadOnly).unwrap();
+        assert_eq!(readers, None);
+        drop(other);
+        let _writer = take(base, IMAGE, Access::Write).unwrap();
+        take(base, IMAGE, Access::ReadOnly).unwrap_err();
     }
 
     #[test]
     fn what_a_killed_run_left_is_taken() {
         let base = tempfile::tempdir().unwrap();
-        let claim = Claim::take(base.path(), "vm1", VM1).unwrap();
-        std::fs::copy(&claim.path, base.path().join("kept")).unwrap();
+        let claim = take(base.path(), VM1, Access::Write).unwrap();
         let path = claim.path.clone();
         drop(claim);
-        std::fs::rename(base.path().join("kept"), &path).unwrap();
-        assert_eq!(Claim::holder(base.path(), VM1).unwrap(), None);
-        let _claim = Claim::take(base.path(), "vm1", VM1).unwrap();
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "1\n").unwrap();
+        let holder = Claim::holder(base.path(), VM1, Access::Write).unwrap();
+        assert_eq!(holder, None);
+        let _claim = take(base.path(), VM1, Access::Write).unwrap();
     }
 
     #[test]
@@ -226,7 +288,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        let Ok(_claim) = Claim::take(base.path(), "vm1", VM1) else {
+                        let Ok(_claim) = take(base.path(), VM1, Access::Write) else {
                             continue;
                         };
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);

@@ -2,6 +2,8 @@
 
 pub mod claim;
 pub mod domain;
+pub mod drivers;
 pub mod host;
 pub mod image_lock;
 pub mod others;
+pub mod watch;

@@ -108,7 +108,8 @@ impl Link {
         self.encryption.as_ref()?.key.as_ref()
     }
 
-    fn identities(&self) -> impl Iterator<Item = Identity> {
+    /// The image and its data file.
+    pub fn identities(&self) -> impl Iterator<Item = Identity> {
         std::iter::once(self.identity).chain(self.data_file.as_ref().map(|file| file.identity))
     }
 }

@@ -33,7 +33,7 @@ pub async fn reach(
     run: &mut Run<'_>,
     plan: Option<&mut Vec<String>>,
 ) -> Result<Chain, Verdict> {
-    if disk.mirror {
+    if disk.mirror.is_some() {
         return Err(Verdict::Refused(format!(
             "a block job copies the disk {} elsewhere; let it end, or stop it with virsh blockjob",
             disk.target

@@ -82,7 +82,7 @@ pub async fn check_all<'l>(
                 Ok(companions) => match answered(&companions, report) {
                     Some(verdict) => LayerResult::without_checker(verdict),
                     None => {
-                        ask_again(reached, origin).await?;
+                        ask_again(run, reached, origin).await?;
                         let only_checked = companions
                             .all()
                             .chain([layer])

@@ -9,15 +9,16 @@ use crate::domain::model::Domain;
 use crate::dry_run::{self, PlannedDisk};
 use crate::engine::choice::{self, EngineChoice};
 use crate::engine::session::Session;
+use crate::engine::user::nodes::Access;
 use crate::engine::{kernel, user};
-use crate::guard::claim::{Claim, ClaimError};
+use crate::guard::claim::{Claim, Claimed};
 use crate::layers::tree::Layer;
 use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::run::checks::check_all;
 use crate::run::images;
 use crate::run::look::{Looked, disks_of, look};
 use crate::run::options::{Action, Options, Origin, Run, failed};
-use crate::run::reached::{Reached, ask_again, disk_report, reach_all};
+use crate::run::reached::{Reached, ask_again, disk_report, not_claimed, reach_all, watched};
 use crate::run::unlock::Learned;
 use crate::select::unknown_layers;
 
@@ -47,9 +48,29 @@ pub async fn run(run: &mut Run<'_>, domain: &Domain, origin: &Origin<'_>) -> Dom
     let mut report = not_looked_at(&domain.name, &origin.words(), Verdict::Interrupted);
     report.uuid = domain.uuid;
     report.verdict = walk(run, domain, origin, &mut report).await.err();
+    if let Some(reason) = run.interrupt.end_alarm() {
+        tell_of_alarm(&mut report, &reason);
+    }
     forget_unselected(run, &mut report);
     report.duration = begun.elapsed();
     report
+}
+
+/// A guest has started while it, or what it shares, was worked on.
+fn tell_of_alarm(report: &mut DomainReport, reason: &str) {
+    let in_the_middle = format!(
+        "stopped in the middle, because since it began {reason}; then check again, with every \
+         repair that it finds"
+    );
+    for result in report.results.values_mut() {
+        if result.verdict == Verdict::Interrupted {
+            result.verdict = match result.checker {
+                Some(_) => Verdict::Failed(in_the_middle.clone()),
+                None => Verdict::Refused(reason.to_owned()),
+            };
+        }
+    }
+    report.verdict = Some(Verdict::Refused(format!("while it was checked, {reason}")));
 }
 
 async fn walk(
@@ -61,7 +82,9 @@ async fn walk(
     // Before the question: see there.
     let _claim = claim(run.options, domain, origin)?;
     origin.ask()?;
-    let mut reached = reach_all(run, domain, origin).await?;
+    let mut reached = reach_all(run, domain, origin, &mut report.notes).await?;
+    let watch = run.watch;
+    let _watching = watch.begin(watched(&reached, domain, origin, run.interrupt.alarm()));
     let images_checked = images::check_all(run, origin, &mut reached).await;
     report.plan = reached
         .iter_mut()
@@ -106,11 +129,14 @@ fn claim(
     let Some(uuid) = origin.uuid().or(domain.uuid) else {
         return Ok(None);
     };
-    match Claim::take(&options.run_base, &domain.name, uuid) {
-        Ok(claim) => Ok(Some(claim)),
-        Err(held @ ClaimError::Held { .. }) => Err(Verdict::Refused(held.to_string())),
-        Err(error) => Err(failed(&error)),
-    }
+    let what = format!("domain {}", domain.name);
+    let claim = Claim::take(
+        &options.run_base,
+        Claimed::Domain(uuid),
+        Access::Write,
+        &what,
+    );
+    claim.map(Some).map_err(|error| not_claimed(&error))
 }
 
 enum First {
@@ -209,7 +235,7 @@ impl Visit<'_, '_> {
             _ => looked.tell(self.report),
         }
         self.complain_of_unknown_names(&looked)?;
-        ask_again(&self.reached, self.origin).await?;
+        ask_again(self.run, &self.reached, self.origin).await?;
         match self.run.options.action {
             Action::List => Ok(None),
             Action::DryRun(mode) => {

@@ -110,7 +110,7 @@ async fn check_one(
             None => Ok(finding.left_as_it_is(may_repair)),
             Some(_) if run.interrupt.is_raised() => Ok(ImageCheck::stopped(Verdict::Interrupted)),
             Some(remedy) => {
-                ask_again(reached, origin).await?;
+                ask_again(run, reached, origin).await?;
                 let step = Step::Check {
                     layer: path.as_str().to_owned(),
                 };

@@ -11,6 +11,8 @@ use crate::check::outcome::{Observer, Verdict};
 use crate::domain::libvirt::{KnownDomain, Libvirt};
 use crate::engine::choice::EngineChoice;
 use crate::guard;
+use crate::guard::others::Others;
+use crate::guard::watch::Watch;
 use crate::interrupt::Interrupt;
 use crate::layers::dormant::Headers;
 use crate::ledger::Ledger;
@@ -123,8 +125,12 @@ pub struct Run<'a> {
     pub ledger: &'a mut Ledger,
     /// The host's own layers under the disks.
     pub host: &'a mut Host,
-    /// The signal to stop.
+    /// What stops it.
     pub interrupt: &'a mut Interrupt,
+    /// The domains of this host.
+    pub others: &'a Others,
+    /// The watch over them.
+    pub watch: &'a Watch,
     /// Who watches.
     pub observer: &'a dyn Observer,
 }

@@ -1,11 +1,18 @@
 //! The disks of a domain on their way: where they are, and whether they may be touched.
 
+use std::collections::HashSet;
+use std::path::Path;
+
 use crate::check::image::{ImageCheck, Usable};
 use crate::check::outcome::Verdict;
 use crate::domain::model::{Disk, Domain};
+use crate::engine::user::nodes::Access;
 use crate::guard;
+use crate::guard::claim::{Claim, ClaimError, Claimed};
 use crate::guard::host::HostClaim;
-use crate::guard::others::DiskInUse;
+use crate::guard::others::{OtherDisk, Wants};
+use crate::guard::watch::Watched;
+use crate::interrupt::Alarm;
 use crate::reach::chain::Chain;
 use crate::reach::disk::reach;
 use crate::report::model::{DiskContent, DiskReport};
@@ -20,6 +27,8 @@ pub struct Reached<'a> {
     pub chain: Result<Chain, Verdict>,
     /// Held until an engine holds the disk.
     pub claim: HostClaim,
+    /// What other runs of virt-fsck see.
+    pub claims: Vec<Claim>,
     /// What came of the check of its images.
     pub image: Option<ImageCheck>,
     /// The commands that would make it exist, when only the plan is asked for.
@@ -38,10 +47,21 @@ impl Reached<'_> {
         }
     }
 
-    /// Why the disk must not be touched, if one of these is the same.
-    fn refusal(&self, in_use: &[DiskInUse]) -> Option<String> {
+    /// What is done with its images, which were found.
+    fn wants(&self) -> Option<(&Path, Wants)> {
         let chain = self.chain.as_ref().ok()?;
-        guard::others::refusal(self.disk, chain, in_use)
+        let written = match self.disk.read_only {
+            true => Vec::new(),
+            false => chain.written().collect(),
+        };
+        let read = chain.all().collect();
+        Some((&chain.top.path, Wants { written, read }))
+    }
+
+    /// Why the disk must not be touched, if one of these is made of the same.
+    fn refusal(&self, others: &[OtherDisk]) -> Option<String> {
+        let (path, wants) = self.wants()?;
+        others.iter().find_map(|other| other.refusal(path, &wants))
     }
 }
 
@@ -53,6 +73,7 @@ pub async fn reach_all<'d>(
     run: &mut Run<'_>,
     domain: &'d Domain,
     origin: &Origin<'_>,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Reached<'d>>, Verdict> {
     let mut reached = Vec::new();
     for disk in &domain.disks {
@@ -85,22 +106,76 @@ pub async fn reach_all<'d>(
             disk,
             chain,
             claim: HostClaim::default(),
+            claims: Vec::new(),
             image: None,
             plan,
         });
     }
-    leave_out_what_others_use(&mut reached, origin).await?;
+    leave_out_what_other_runs_use(run, &mut reached);
+    leave_out_what_others_use(run, &mut reached, origin, notes).await?;
     leave_out_what_the_host_uses(&mut reached);
     Ok(reached)
 }
 
+/// Claims the images of each disk, under whatever name another run may find them.
+fn leave_out_what_other_runs_use(run: &Run<'_>, reached: &mut [Reached<'_>]) {
+    // Two disks may have the same image.
+    let mut written = HashSet::new();
+    if run.options.action.writes() {
+        let writable = reached.iter().filter(|disk| !disk.disk.read_only);
+        let chains = writable.filter_map(|disk| disk.chain.as_ref().ok());
+        written.extend(chains.flat_map(Chain::written));
+    }
+    let mut ours = HashSet::new();
+    for disk in reached {
+        let Ok(chain) = &disk.chain else { continue };
+        let images = chain.links().flat_map(|link| {
+            let images = link.identities();
+            images.map(|image| (image, link.path.display().to_string()))
+        });
+        let images: Vec<_> = images.collect();
+        for (image, path) in images {
+            if !ours.insert(image) {
+                continue;
+            }
+            let access = Access::of(written.contains(&image));
+            let base = &run.options.run_base;
+            match Claim::take(base, Claimed::Image(image), access, &path) {
+                Ok(claim) => disk.claims.push(claim),
+                Err(error) => {
+                    ours.remove(&image);
+                    disk.chain = Err(not_claimed(&error));
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Another run has it, or it cannot be claimed.
+pub fn not_claimed(error: &ClaimError) -> Verdict {
+    match error {
+        ClaimError::Held { .. } => Verdict::Refused(error.to_string()),
+        ClaimError::System { .. } => failed(error),
+    }
+}
+
 async fn leave_out_what_others_use(
+    run: &Run<'_>,
     reached: &mut [Reached<'_>],
     origin: &Origin<'_>,
+    notes: &mut Vec<String>,
 ) -> Result<(), Verdict> {
-    let in_use = disks_in_use(origin).await?;
+    notes.extend(run.others.silent());
+    let mut others = in_use(run, origin).await?;
+    if run.options.action.writes() {
+        let bases = run.others.bases(origin.libvirt()).await;
+        let bases = bases.map_err(|error| failed(&error))?;
+        others.extend(bases.disks);
+        notes.extend(bases.unknown);
+    }
     for disk in reached {
-        if let Some(reason) = disk.refusal(&in_use) {
+        if let Some(reason) = disk.refusal(&others) {
             disk.chain = Err(Verdict::Refused(reason));
         }
     }
@@ -112,21 +187,38 @@ async fn leave_out_what_others_use(
 ///
 /// # Errors
 /// The verdict if so.
-pub async fn ask_again(reached: &[Reached<'_>], origin: &Origin<'_>) -> Result<(), Verdict> {
+pub async fn ask_again(
+    run: &Run<'_>,
+    reached: &[Reached<'_>],
+    origin: &Origin<'_>,
+) -> Result<(), Verdict> {
     origin.ask()?;
-    let in_use = disks_in_use(origin).await?;
+    let in_use = in_use(run, origin).await?;
     match reached.iter().find_map(|disk| disk.refusal(&in_use)) {
         Some(reason) => Err(Verdict::Refused(reason)),
         None => Ok(()),
     }
 }
 
-async fn disks_in_use(origin: &Origin<'_>) -> Result<Vec<DiskInUse>, Verdict> {
-    match origin.libvirt() {
-        Some(libvirt) => guard::others::disks_in_use(libvirt)
-            .await
-            .map_err(|error| failed(&error)),
-        None => Ok(Vec::new()),
+async fn in_use(run: &Run<'_>, origin: &Origin<'_>) -> Result<Vec<OtherDisk>, Verdict> {
+    let in_use = run.others.in_use(origin.libvirt()).await;
+    in_use.map_err(|error| failed(&error))
+}
+
+/// What the watch over the domains is to look for from here on.
+pub fn watched(
+    reached: &[Reached<'_>],
+    domain: &Domain,
+    origin: &Origin<'_>,
+    alarm: Alarm,
+) -> Watched {
+    let disks = reached.iter().filter_map(Reached::wants);
+    Watched {
+        domain: origin.uuid().map(|uuid| (domain.name.clone(), uuid)),
+        disks: disks
+            .map(|(path, wants)| (path.to_owned(), wants))
+            .collect(),
+        alarm,
     }
 }
 

@@ -12,8 +12,8 @@ use super::fragment::Fragment;
 use super::scan::Scan;
 use super::schema;
 use crate::domain::model::{
-    Backing, BackingImage, DeviceKind, Disk, Domain, Encryption, Format, Image, SecretName, Slice,
-    Source,
+    Backing, BackingImage, DeviceKind, Disk, Domain, Encryption, Format, Image, Mirror, SecretName,
+    Slice, Source,
 };
 use crate::units::{Bytes, SectorSize};
 
@@ -102,7 +102,10 @@ fn convert_disk(
         read_only: device == DeviceKind::Cdrom || text.readonly.is_some(),
         shareable: text.shareable.is_some(),
         transient: text.transient.is_some(),
-        mirror: text.mirror.is_some(),
+        shares_backing: text
+            .transient
+            .is_some_and(|transient| transient.share_backing.as_deref() == Some("yes")),
+        mirror: text.mirror.map(mirror),
         may_be_missing,
         image: image(
             text.kind.as_deref().unwrap_or("file"),
@@ -112,6 +115,18 @@ fn convert_disk(
         )?,
         backing: backing(&fragment.backing)?,
     })
+}
+
+/// What cannot be told of a job's destination does not keep the disk from being read.
+fn mirror(text: schema::Mirror) -> Mirror {
+    let by_source = text.source.and_then(|source| {
+        let kind = text.kind.as_deref().unwrap_or("file");
+        convert_source(kind, source).ok().flatten()
+    });
+    let by_name = || non_empty(text.file).map(|file| Source::File(file.into()));
+    Mirror {
+        destination: by_source.or_else(by_name),
+    }
 }
 
 /// Without a number, or with 0, it is up to QEMU, which takes 512.

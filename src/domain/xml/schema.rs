@@ -19,8 +19,26 @@ pub(super) struct Disk {
     pub(super) blockio: Option<BlockIo>,
     pub(super) readonly: Option<IgnoredAny>,
     pub(super) shareable: Option<IgnoredAny>,
-    pub(super) transient: Option<IgnoredAny>,
-    pub(super) mirror: Option<IgnoredAny>,
+    pub(super) transient: Option<Transient>,
+    pub(super) mirror: Option<Mirror>,
+}
+
+/// `<transient shareBacking=>`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Transient {
+    #[serde(rename = "@shareBacking")]
+    pub(super) share_backing: Option<String>,
+}
+
+/// `<mirror>`, without the chain under its destination.
+#[derive(Debug, Deserialize)]
+pub(super) struct Mirror {
+    #[serde(rename = "@type")]
+    pub(super) kind: Option<String>,
+    /// As libvirt wrote it before 1.2.6, and still does beside `<source>`.
+    #[serde(rename = "@file")]
+    pub(super) file: Option<String>,
+    pub(super) source: Option<Source>,
 }
 
 /// `<driver type=>` and `<format type=>`.

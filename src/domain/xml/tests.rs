@@ -57,6 +57,33 @@ fn a_chain_is_read_up_to_its_bound() {
 }
 
 #[test]
+fn the_destination_of_a_block_job() {
+    let destination = |xml: &str| {
+        let disk = &parse(&domain(xml)).unwrap().disks[0];
+        let mirror = disk.mirror.as_ref().unwrap();
+        mirror.destination.as_ref().map(ToString::to_string)
+    };
+    let block = "<disk><mirror type='block' job='copy' ready='yes'><format type='raw'/>\
+        <source dev='/dev/vg/copy' index='3'/></mirror><source file='/a'/></disk>";
+    assert_eq!(destination(block).as_deref(), Some("/dev/vg/copy"));
+    let old = "<disk><mirror file='/copy' format='raw'/><source file='/a'/></disk>";
+    assert_eq!(destination(old).as_deref(), Some("/copy"));
+    assert_eq!(
+        destination("<disk><mirror/><source file='/a'/></disk>"),
+        None
+    );
+}
+
+#[test]
+fn a_shared_base_of_transient_changes() {
+    let disk = |xml: &str| parse(&domain(xml)).unwrap().disks.remove(0);
+    let shared = disk("<disk><source file='/a'/><transient shareBacking='yes'/></disk>");
+    assert!(shared.transient && shared.shares_backing);
+    let own = disk("<disk><source file='/a'/><transient/></disk>");
+    assert!(own.transient && !own.shares_backing);
+}
+
+#[test]
 fn a_chain_is_read_in_any_order_and_only_once() {
     let xml = "<disk><mirror><backingStore type='file'><format type='raw'/><source file='/m'/>\
         </backingStore></mirror><backingStore type='file'><backingStore type='file'><backingStore/>\
