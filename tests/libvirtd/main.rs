@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bases;
 mod encrypted;
 mod kinds;
 mod meanwhile;
@@ -23,6 +24,7 @@ mod secrets;
 mod session;
 mod sharing;
 mod site;
+mod started;
 mod states;
 
 #[test]

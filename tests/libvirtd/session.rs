@@ -42,6 +42,20 @@ fn a_user_checks_his_own_guest() {
         .changing_images()
         .is(64, &[("domain", "refused")])
         .says("domain", &["domain mine is paused"]);
+    // Root asks the users' daemons too: for a bare image, and beside the system's own.
+    let by_root = |words: &str| {
+        let run = lab.virt_fsck(words);
+        run.after("mkdir -p /run/user/65534; mount --bind home/run /run/user/65534")
+            .changing_images()
+    };
+    by_root("-a home/disk.qcow2 -y")
+        .is(64, &[("sda", "refused")])
+        .says("sda", &["in use by the active domain mine (its disk vda)"]);
+    let own = "type='file'|<driver type='qcow2'/><source file='@/home/disk.qcow2'/>";
+    site.define("system", &[own]);
+    by_root("-d system -y")
+        .is(64, &[("vda", "refused")])
+        .says("vda", &["in use by the active domain mine (its disk vda)"]);
     virsh("destroy mine");
     check("-y").changing_images().is(1, &[("vda", "corrected")]);
     lab.sh("qemu-img convert -O raw home/disk.qcow2 after; cmp after filesystem.repaired");

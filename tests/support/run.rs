@@ -218,6 +218,13 @@ impl Running<'_> {
         outcome
     }
 
+    /// The end of it, while another run goes on.
+    pub fn finish_beside_another(self) -> Outcome {
+        let outcome = Outcome::of(self.child.wait_with_output().unwrap());
+        assert_eq!(processes(&self.mark), Vec::<String>::new(), "{outcome}");
+        outcome
+    }
+
     /// After SIGKILL of virt-fsck itself: what it had started ends by itself.
     pub fn kill(self) -> Vec<String> {
         self.signal(rustix::process::Signal::KILL);
