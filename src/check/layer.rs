@@ -29,6 +29,9 @@ pub enum Need<'a> {
     },
 }
 
+const UNFINISHED: &str = "its superblock says that it is still being made or copied (mkfs.xfs, \
+                          xfs_copy): if nobody does, make it or copy it anew";
+
 /// What is to be done for a layer.
 pub fn need(layer: &Layer) -> Need<'_> {
     Need::Answer(match &layer.content {
@@ -52,6 +55,9 @@ pub fn need(layer: &Layer) -> Need<'_> {
             Verdict::NothingToCheck(format!("a member of {array}"))
         }
         Content::RaidMember { .. } => return Need::Nothing,
+        Content::Filesystem(filesystem) if filesystem.record.unfinished => {
+            Verdict::Refused(UNFINISHED.to_owned())
+        }
         Content::Filesystem(filesystem) => match checker::checker_for(filesystem.kind) {
             Err(verdict) => verdict,
             Ok(_) if is_cut_off(filesystem, layer) => cut_off(filesystem, layer),
@@ -122,7 +128,8 @@ pub fn not_activated(layer: &Layer, otherwise: &str) -> Verdict {
     })
 }
 
-pub(super) fn is_cut_off(filesystem: &Filesystem, layer: &Layer) -> bool {
+/// Whether a part of it is not there.
+pub fn is_cut_off(filesystem: &Filesystem, layer: &Layer) -> bool {
     filesystem.size.is_some_and(|size| size > layer.size())
 }
 

@@ -50,6 +50,8 @@ impl Tool {
     pub const FSCK_F2FS: Self = Self::new("fsck.f2fs", "f2fs-tools");
     /// ntfsfix(8).
     pub const NTFSFIX: Self = Self::new("ntfsfix", "ntfs-3g");
+    /// ntfs-3g.probe(8).
+    pub const NTFS_PROBE: Self = Self::new("ntfs-3g.probe", "ntfs-3g");
     /// ntfsresize(8).
     pub const NTFSRESIZE: Self = Self::new("ntfsresize", "ntfs-3g");
 

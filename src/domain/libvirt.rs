@@ -207,6 +207,23 @@ impl Libvirt {
         })
     }
 
+    /// How many of its snapshots lie in its images and hold the guest's memory too.
+    ///
+    /// # Errors
+    /// When libvirt fails.
+    pub fn snapshots_with_memory(&self, domain: &KnownDomain) -> Result<usize, LibvirtError> {
+        let wanted = sys::VIR_DOMAIN_SNAPSHOT_LIST_ACTIVE | sys::VIR_DOMAIN_SNAPSHOT_LIST_INTERNAL;
+        match domain.handle.list_all_snapshots(wanted) {
+            Ok(snapshots) => Ok(snapshots.len()),
+            // A driver that knows no snapshots has none.
+            Err(error) if error.code() == ErrorNumber::NoSupport => Ok(0),
+            Err(error) => Err(asked(
+                &format!("the snapshots of domain {}", domain.name),
+                &error,
+            )),
+        }
+    }
+
     /// Reads the domain's XML: of an active domain what it runs with.
     ///
     /// # Errors

@@ -69,6 +69,20 @@ fn plainly_off(name: &str) -> String {
     format!("virsh start --force-boot --paused {name}, then virsh destroy {name}")
 }
 
+/// What is to be known of internal snapshots that hold the guest's memory. They are no reason to
+/// refuse: each has the disk's content of its moment, which a repair of today's does not change.
+pub fn note(snapshots_with_memory: usize) -> Option<String> {
+    let has = match snapshots_with_memory {
+        0 => return None,
+        1 => "an internal snapshot holds".to_owned(),
+        count => format!("{count} internal snapshots hold"),
+    };
+    Some(format!(
+        "{has} the guest's memory, and its disks as they were then: they stay as they are, and are \
+         not checked"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +103,13 @@ mod tests {
                 "state {state}"
             );
         }
+    }
+
+    #[test]
+    fn snapshots_with_memory_are_told() {
+        assert_eq!(note(0), None);
+        assert!(note(1).is_some_and(|words| words.starts_with("an internal snapshot holds")));
+        assert!(note(3).is_some_and(|words| words.starts_with("3 internal snapshots hold")));
     }
 
     #[test]

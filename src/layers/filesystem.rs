@@ -85,6 +85,8 @@ pub struct CheckRecord {
     pub dirty: Option<bool>,
     /// The filesystem itself says errors were found in it while mounted.
     pub has_errors: Option<bool>,
+    /// XFS: its making, or a copy of it by xfs_copy(8), has not come to its end.
+    pub unfinished: bool,
     /// Its primary superblock is damaged; it was recognised by a backup.
     pub primary_damaged: bool,
     /// How many devices it spans, where it may span several (btrfs, F2FS); this layer is one of

@@ -15,6 +15,7 @@ use crate::guard::claim::{Claim, Claimed};
 use crate::layers::tree::Layer;
 use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::run::checks::check_all;
+use crate::run::hibernation;
 use crate::run::images;
 use crate::run::look::{Looked, disks_of, look};
 use crate::run::options::{Action, Options, Origin, Run, failed};
@@ -82,6 +83,7 @@ async fn walk(
     // Before the question: see there.
     let _claim = claim(run.options, domain, origin)?;
     origin.ask()?;
+    report.notes.extend(origin.note()?);
     let mut reached = reach_all(run, domain, origin, &mut report.notes).await?;
     let watch = run.watch;
     let _watching = watch.begin(watched(&reached, domain, origin, run.interrupt.alarm()));
@@ -247,9 +249,7 @@ impl Visit<'_, '_> {
                 Ok(None)
             }
             Action::Check(mode) => {
-                if let Some(reason) = layer::hibernated(&looked.layers) {
-                    return Err(Verdict::Refused(reason));
-                }
+                hibernation::refuse(self.run, session, &looked).await?;
                 let left = check_all(
                     self.run,
                     self.origin,

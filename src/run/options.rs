@@ -101,6 +101,20 @@ impl Origin<'_> {
         }
     }
 
+    /// What a reader should know of the domain, though it may be touched.
+    ///
+    /// # Errors
+    /// The verdict if libvirt does not tell.
+    pub fn note(&self) -> Result<Option<String>, Verdict> {
+        let Self::Libvirt { libvirt, known } = self else {
+            return Ok(None);
+        };
+        let snapshots = libvirt.snapshots_with_memory(known);
+        Ok(guard::domain::note(
+            snapshots.map_err(|error| failed(&error))?,
+        ))
+    }
+
     /// Asks libvirt whether the domain may be touched at this moment.
     ///
     /// # Errors

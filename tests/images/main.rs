@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asleep;
 mod bitmaps;
 mod btrfs;
 mod composed;

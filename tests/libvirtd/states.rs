@@ -135,3 +135,58 @@ fn a_domain_that_libvirt_does_not_know() {
             &["there is no domain nobody at qemu:///system", "list --all"],
         );
 }
+
+#[test]
+#[ignore = "runs inside with_a_libvirtd_of_its_own"]
+fn an_internal_snapshot_with_memory_is_told_and_kept() {
+    let Some(site) = Site::new() else {
+        return;
+    };
+    site.lab.damaged_ext4("filesystem");
+    site.lab
+        .sh("qemu-img convert -O qcow2 filesystem disk.qcow2");
+    site.define("vm", &[QCOW2]);
+    site.start_paused("vm");
+    site.virsh("snapshot-create-as vm with-memory");
+    site.virsh("destroy vm");
+    site.virsh("snapshot-create-as vm without-memory");
+    site.lab
+        .sh("qemu-img convert -l with-memory -O raw disk.qcow2 then");
+    let outcome = site.lab.repair("-d vm -y");
+    outcome.is(1, &[("vda", "corrected")]);
+    let notes = outcome.json["domains"][0]["notes"].to_string();
+    assert!(
+        notes.contains("an internal snapshot holds the guest's memory"),
+        "{outcome}"
+    );
+    site.lab.sh(
+        "qemu-img convert -l with-memory -O raw disk.qcow2 now; cmp then now\n\
+         qemu-img convert -O raw disk.qcow2 after; cmp after filesystem.repaired",
+    );
+    for name in ["with-memory", "without-memory"] {
+        site.virsh(&format!("snapshot-delete vm {name}"));
+    }
+}
+
+#[test]
+#[ignore = "runs inside with_a_libvirtd_of_its_own"]
+fn a_guest_that_has_crashed_and_was_kept_is_refused() {
+    let Some(site) = site_with_a_disk() else {
+        return;
+    };
+    let panics = "<devices><panic model='isa'><address type='isa' iobase='0x505'/></panic>";
+    site.define("crashing", &[QCOW2]);
+    site.virsh("dumpxml crashing >crashing.xml");
+    site.lab.sh(&format!(
+        "sed -i \"s|<devices>|<on_crash>preserve</on_crash>{panics}|; \
+         /<on_crash>destroy/d\" crashing.xml; virsh -q -c qemu:///system define crashing.xml"
+    ));
+    site.start_paused("crashing");
+    // The I/O port of pvpanic, as the guest's kernel writes to it when it panics.
+    site.virsh("qemu-monitor-command crashing --hmp 'o /b 0x505 1'");
+    let state = site.virsh("domstate --reason crashing");
+    is_refused(&site, "crashing", &["domain crashing is"]);
+    assert!(state.contains("crashed"), "{state}");
+    site.virsh("destroy crashing");
+    site.lab.look("-d crashing -n").is(0, &[("vda", "clean")]);
+}

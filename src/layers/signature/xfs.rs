@@ -23,6 +23,9 @@ const RECORD_FORMAT: usize = 300;
 const RECORD_UUID: usize = 304;
 const SEARCHED: usize = 256 * 1024;
 
+/// `sb_inprogress`.
+const IN_PROGRESS: usize = 126;
+
 /// The primary superblock, at byte 0. Whether the log is dirty stands in the log, not here.
 pub(super) fn recognise(probe: &Probe) -> Option<Filesystem> {
     let block = probe.from(0).get(..512)?;
@@ -43,6 +46,7 @@ pub(super) fn recognise(probe: &Probe) -> Option<Filesystem> {
         size: size.filter(|size| *size != 0).map(Bytes::new),
         record: CheckRecord {
             has_errors: needs_repair,
+            unfinished: *block.get(IN_PROGRESS)? != 0,
             elsewhere: elsewhere(block)?,
             ..CheckRecord::default()
         },
