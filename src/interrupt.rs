@@ -15,26 +15,43 @@ enum Stop {
     Alarm(String),
 }
 
+/// What is known at a moment.
+#[derive(Clone, Debug, Default)]
+struct State {
+    stop: Option<Stop>,
+    /// Somebody else may be about to use a disk: what writes to it is to stand still.
+    is_held: bool,
+}
+
 /// Tells whether to stop. Every copy is told.
 #[derive(Clone, Debug)]
 pub struct Interrupt {
-    stop: watch::Receiver<Option<Stop>>,
-    sender: Arc<watch::Sender<Option<Stop>>>,
+    state: watch::Receiver<State>,
+    sender: Arc<watch::Sender<State>>,
 }
 
 /// Raises the alarm, from whatever thread.
 #[derive(Clone, Debug)]
-pub struct Alarm(Arc<watch::Sender<Option<Stop>>>);
+pub struct Alarm(Arc<watch::Sender<State>>);
 
 impl Alarm {
     /// Somebody else uses a disk. The first reason counts.
     pub fn raise(&self, reason: String) {
-        self.0.send_if_modified(|stop| {
-            let is_first = stop.is_none();
+        self.0.send_if_modified(|state| {
+            let is_first = state.stop.is_none();
             if is_first {
-                *stop = Some(Stop::Alarm(reason));
+                state.stop = Some(Stop::Alarm(reason));
             }
             is_first
+        });
+    }
+
+    /// Somebody else may be about to use a disk, or has not come to it.
+    pub fn hold(&self, is_held: bool) {
+        self.0.send_if_modified(|state| {
+            let is_news = state.is_held != is_held;
+            state.is_held = is_held;
+            is_news
         });
     }
 }
@@ -48,7 +65,7 @@ impl Interrupt {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let (sender, stop) = watch::channel(None);
+        let (sender, state) = watch::channel(State::default());
         let sender = Arc::new(sender);
         let signals = Arc::clone(&sender);
         tokio::spawn(async move {
@@ -57,28 +74,41 @@ impl Interrupt {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
-            signals.send_replace(Some(Stop::Signal));
+            signals.send_modify(|state| state.stop = Some(Stop::Signal));
             // Later signals are received and dropped: unwinding has begun and is not to be cut.
             std::future::pending::<()>().await;
         });
-        Ok(Self { stop, sender })
+        Ok(Self { state, sender })
     }
 
     /// Waits until there is a reason to stop; returns at once if there is one.
     pub async fn raised(&mut self) {
-        if self.stop.wait_for(Option::is_some).await.is_err() {
+        if self
+            .state
+            .wait_for(|state| state.stop.is_some())
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until whether to stand still is no longer as it was.
+    pub async fn held_or_freed(&mut self, was_held: bool) {
+        let is_news = |state: &State| state.is_held != was_held;
+        if self.state.wait_for(is_news).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     /// Whether there is a reason to stop.
     pub fn is_raised(&self) -> bool {
-        self.stop.borrow().is_some()
+        self.state.borrow().stop.is_some()
     }
 
     /// Whether what writes is to be killed, and not asked to end.
     pub fn is_alarm(&self) -> bool {
-        matches!(*self.stop.borrow(), Some(Stop::Alarm(_)))
+        matches!(self.state.borrow().stop, Some(Stop::Alarm(_)))
     }
 
     /// What raises the alarm.
@@ -86,16 +116,16 @@ impl Interrupt {
         Alarm(Arc::clone(&self.sender))
     }
 
-    /// Ends the alarm, if there is one: its reason. It stops the work on one domain; a signal stops
+    /// Ends the alarm, and what is held: the reason of the alarm, if there was one. It stops the work on one domain; a signal stops
     /// all.
     pub fn end_alarm(&self) -> Option<String> {
         let mut reason = None;
-        self.sender.send_if_modified(|stop| {
-            if let Some(Stop::Alarm(said)) = stop {
+        self.sender.send_modify(|state| {
+            if let Some(Stop::Alarm(said)) = &mut state.stop {
                 reason = Some(std::mem::take(said));
-                *stop = None;
+                state.stop = None;
             }
-            reason.is_some()
+            state.is_held = false;
         });
         reason
     }
@@ -118,5 +148,19 @@ mod tests {
         assert!(interrupt.is_raised() && interrupt.is_alarm());
         assert_eq!(interrupt.end_alarm().as_deref(), Some("first"));
         assert!(!interrupt.is_raised() && !interrupt.is_alarm());
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_freed() {
+        let mut interrupt = Interrupt::listen().unwrap();
+        let alarm = interrupt.alarm();
+        alarm.hold(true);
+        interrupt.held_or_freed(false).await;
+        assert!(!interrupt.is_raised());
+        std::thread::spawn(move || alarm.hold(false));
+        interrupt.held_or_freed(true).await;
+        interrupt.alarm().hold(true);
+        assert_eq!(interrupt.end_alarm(), None);
+        interrupt.held_or_freed(true).await;
     }
 }

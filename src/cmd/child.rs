@@ -217,6 +217,8 @@ pub async fn read_bounded(mut reader: impl AsyncRead + Unpin) -> String {
 /// When the system cannot say how it ended.
 pub async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
     send_to_group(child, Signal::TERM);
+    // One that stands still would not hear of it.
+    send_to_group(child, Signal::CONT);
     match tokio::time::timeout(GRACE, child.wait()).await {
         Ok(ended) => ended,
         Err(_) => kill(child).await,
@@ -230,6 +232,17 @@ pub async fn stop(child: &mut Child) -> io::Result<ExitStatus> {
 pub async fn kill(child: &mut Child) -> io::Result<ExitStatus> {
     send_to_group(child, Signal::KILL);
     child.wait().await
+}
+
+/// Lets a child and all of its process group stand still, or go on.
+pub fn hold(child: &Child, is_held: bool) {
+    send_to_group(
+        child,
+        match is_held {
+            true => Signal::STOP,
+            false => Signal::CONT,
+        },
+    );
 }
 
 fn send_to_group(child: &Child, signal: Signal) {

@@ -74,6 +74,9 @@ pub async fn run(
     let mut lines = lines.map(PassLines::begin);
     let output = tokio::spawn(child::read_bounded(output));
     let mut look = tokio::time::interval(LOOK);
+    // Another copy, so that both can be waited for at once.
+    let mut holding = interrupt.clone();
+    let mut is_held = false;
     let (status, interrupted) = loop {
         tokio::select! {
             ended = running.wait() => break (ended, false),
@@ -83,6 +86,10 @@ pub async fn run(
                     false => child::stop(&mut running).await,
                 };
                 break (ended, true);
+            }
+            () = holding.held_or_freed(is_held) => {
+                is_held = !is_held;
+                child::hold(&running, is_held);
             }
             _ = look.tick(), if advanced.is_some() => {
                 let progress = match &mut lines {

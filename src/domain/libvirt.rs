@@ -96,6 +96,15 @@ pub struct Condition {
     pub has_managed_save: bool,
 }
 
+impl Condition {
+    /// It is about to start, and may yet fail to: libvirt has not come to open its disks, or QEMU is
+    /// at it.
+    pub fn is_starting(&self) -> bool {
+        self.state == sys::VIR_DOMAIN_PAUSED
+            && u32::try_from(self.reason) == Ok(sys::VIR_DOMAIN_PAUSED_STARTING_UP)
+    }
+}
+
 impl KnownDomain {
     /// The number it has for as long as it is active, another at each start; 0 if it is off.
     pub fn number(&self) -> u32 {

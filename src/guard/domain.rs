@@ -15,6 +15,9 @@ pub fn refusal(name: &str, condition: Condition) -> Option<String> {
         sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED => {
             return active("running", &shut_it_down);
         }
+        sys::VIR_DOMAIN_PAUSED if condition.is_starting() => {
+            return active("about to start", &shut_it_down);
+        }
         sys::VIR_DOMAIN_PAUSED => return active("paused", &shut_it_down),
         sys::VIR_DOMAIN_PMSUSPENDED => return active("suspended to memory", &shut_it_down),
         sys::VIR_DOMAIN_SHUTDOWN => return active("still shutting down", "wait until it is off"),

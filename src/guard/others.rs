@@ -32,6 +32,8 @@ enum Holds {
         written: Vec<Identity>,
         /// What it reads, its backing chain included.
         read: Vec<Identity>,
+        /// It is about to start, and may yet fail to.
+        is_starting: bool,
     },
     /// It is off: what lies under the image that its guest writes, and must stay as it is.
     Bases(Vec<Identity>),
@@ -124,8 +126,11 @@ impl Others {
                 let Some(description) = described(libvirt, &domain)? else {
                     continue;
                 };
+                // One that has ended meanwhile is told of the next time.
+                let condition = libvirt.condition(&domain);
+                let is_starting = condition.is_ok_and(|condition| condition.is_starting());
                 for disk in resolved(libvirt, description)? {
-                    let mut known = named_in_xml(&domain.name, &disk);
+                    let mut known = named_in_xml(&domain.name, &disk, is_starting);
                     // What the XML names counts even where the chain cannot be read: encrypted
                     // images, say.
                     if let Ok(chain) = chain::follow(&disk).await {
@@ -260,7 +265,7 @@ pub fn named_by(libvirt: &Libvirt, domain: &KnownDomain) -> Result<Vec<OtherDisk
     let disks = resolved(libvirt, description)?;
     Ok(disks
         .iter()
-        .map(|disk| named_in_xml(&domain.name, disk))
+        .map(|disk| named_in_xml(&domain.name, disk, false))
         .collect())
 }
 
@@ -281,7 +286,7 @@ fn resolved(libvirt: &Libvirt, domain: Domain) -> Result<Vec<Disk>, OthersError>
 }
 
 /// What the XML of an active domain tells of a disk.
-fn named_in_xml(domain: &str, disk: &Disk) -> OtherDisk {
+fn named_in_xml(domain: &str, disk: &Disk, is_starting: bool) -> OtherDisk {
     let top: Vec<Identity> = identity_of(disk.image.source.as_ref())
         .into_iter()
         .collect();
@@ -291,6 +296,7 @@ fn named_in_xml(domain: &str, disk: &Disk) -> OtherDisk {
         holds: Holds::InUse {
             written: Vec::new(),
             read: Vec::new(),
+            is_starting,
         },
     };
     let read = top.iter().copied().chain(named_under(disk)).collect();
@@ -301,7 +307,7 @@ fn named_in_xml(domain: &str, disk: &Disk) -> OtherDisk {
 impl OtherDisk {
     /// Adds what is known of the images of an active domain's disk.
     fn add(&mut self, disk: &Disk, top: Vec<Identity>, all: Vec<Identity>) {
-        let Holds::InUse { written, read } = &mut self.holds else {
+        let Holds::InUse { written, read, .. } = &mut self.holds else {
             return;
         };
         match &disk.mirror {
@@ -316,6 +322,17 @@ impl OtherDisk {
         read.extend(all);
     }
 
+    /// Whether its domain is about to start, and may yet fail to.
+    pub const fn is_starting(&self) -> bool {
+        matches!(
+            self.holds,
+            Holds::InUse {
+                is_starting: true,
+                ..
+            }
+        )
+    }
+
     /// Why a disk at `path` must not be touched, as long as this one is as it is. Two domains that
     /// only read the same image do not harm each other.
     pub fn refusal(&self, path: &Path, wants: &Wants) -> Option<String> {
@@ -324,7 +341,7 @@ impl OtherDisk {
         let Self { domain, target, .. } = self;
         let path = path.display();
         match &self.holds {
-            Holds::InUse { written, read } => {
+            Holds::InUse { written, read, .. } => {
                 let is_used = meet(&wants.written, read)
                     || meet(&wants.written, written)
                     || meet(&wants.read, written);

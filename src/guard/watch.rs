@@ -133,12 +133,12 @@ fn watch(uris: &[String], shared: &Mutex<Option<Watched>>) {
             // Asked without the lock: libvirt may take its time, and who works must not wait for it.
             let watched = locked(shared).clone();
             if let Some(watched) = watched {
-                for (number, driver) in drivers.iter_mut().enumerate() {
+                let answers = drivers.iter_mut().enumerate().map(|(number, driver)| {
                     let own = watched.domain.as_ref().filter(|_| number == 0);
-                    if let Some(reason) = driver.look(own, &watched, has_events) {
-                        raise(shared, &watched, reason);
-                    }
-                }
+                    driver.look(own, &watched, has_events)
+                });
+                let worst = answers.max();
+                tell(shared, &watched, worst);
             }
             last = Some(Instant::now());
         }
@@ -148,37 +148,53 @@ fn watch(uris: &[String], shared: &Mutex<Option<Watched>>) {
     }
 }
 
-/// Raises the alarm, if what was asked about is still what is worked on.
-fn raise(shared: &Mutex<Option<Watched>>, about: &Watched, reason: String) {
+/// What a driver says of the domains that have to do with what is worked on; the worst comes last.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    /// None is active.
+    Quiet,
+    /// It does not say anything, so all stays as it was.
+    Unknown,
+    /// One is about to start, and may yet fail to: the hook and QEMU's locks see to that.
+    Starting,
+    /// One is active: the reason to stop.
+    Active(String),
+}
+
+/// Tells whoever works, if what was asked about is still what is worked on.
+fn tell(shared: &Mutex<Option<Watched>>, about: &Watched, worst: Option<Answer>) {
     let now = locked(shared);
-    if now
-        .as_ref()
-        .is_some_and(|now| now.domain == about.domain && now.disks == about.disks)
-    {
-        about.alarm.raise(reason);
+    let is_same = |now: &Watched| now.domain == about.domain && now.disks == about.disks;
+    if !now.as_ref().is_some_and(is_same) {
+        return;
+    }
+    match worst {
+        Some(Answer::Active(reason)) => about.alarm.raise(reason),
+        Some(Answer::Starting) => about.alarm.hold(true),
+        Some(Answer::Quiet) => about.alarm.hold(false),
+        Some(Answer::Unknown) | None => {}
     }
 }
 
 impl Driver {
-    /// Why the work is to be stopped. A driver that does not answer is connected to anew the next
-    /// time.
+    /// What it says. One that does not answer is connected to anew the next time.
     fn look(
         &mut self,
         own: Option<&(String, Uuid)>,
         watched: &Watched,
         has_events: bool,
-    ) -> Option<String> {
+    ) -> Answer {
         if self.connection.is_none() {
             self.connection = Connection::open(&self.uri, has_events);
         }
-        let libvirt = &self.connection.as_ref()?.libvirt;
-        match active_against(libvirt, own, watched, &mut self.compared) {
-            Ok(reason) => reason,
-            Err(_) => {
-                self.connection = None;
-                None
-            }
-        }
+        let Some(connection) = &self.connection else {
+            return Answer::Unknown;
+        };
+        let answer = active_against(&connection.libvirt, own, watched, &mut self.compared);
+        answer.unwrap_or_else(|_| {
+            self.connection = None;
+            Answer::Unknown
+        })
     }
 }
 
@@ -203,12 +219,13 @@ fn active_against(
     own: Option<&(String, Uuid)>,
     watched: &Watched,
     compared: &mut HashSet<(Uuid, u32)>,
-) -> Result<Option<String>, others::OthersError> {
+) -> Result<Answer, others::OthersError> {
     if let Some((name, uuid)) = own {
-        let known = libvirt.find(&uuid.to_string())?;
-        let refusal = domain::refusal(name, libvirt.condition(&known)?);
-        if refusal.is_some() {
-            return Ok(refusal);
+        let condition = libvirt.condition(&libvirt.find(&uuid.to_string())?)?;
+        match domain::refusal(name, condition) {
+            Some(_) if condition.is_starting() => return Ok(Answer::Starting),
+            Some(reason) => return Ok(Answer::Active(reason)),
+            None => {}
         }
     }
     let active = libvirt.active()?;
@@ -221,16 +238,19 @@ fn active_against(
         if compared.contains(&number) {
             continue;
         }
-        let disks = others::named_by(libvirt, known)?;
-        for (path, wants) in &watched.disks {
-            let refusal = disks.iter().find_map(|disk| disk.refusal(path, wants));
-            if refusal.is_some() {
-                return Ok(refusal);
-            }
-        }
-        compared.insert(number);
+        let used = others::named_by(libvirt, known)?;
+        let mut disks = watched.disks.iter();
+        let refusal = disks.find_map(|(path, wants)| {
+            let mut used = used.iter();
+            used.find_map(|disk| disk.refusal(path, wants))
+        });
+        match refusal {
+            Some(_) if libvirt.condition(known)?.is_starting() => return Ok(Answer::Starting),
+            Some(reason) => return Ok(Answer::Active(reason)),
+            None => compared.insert(number),
+        };
     }
-    Ok(None)
+    Ok(Answer::Quiet)
 }
 
 /// Asks for the events of the life of all domains. Tells whether they will come.

@@ -82,7 +82,7 @@ async fn walk(
 ) -> Result<(), Verdict> {
     // Before the question: see there.
     let _claim = claim(run.options, domain, origin)?;
-    origin.ask()?;
+    origin.ask().map_err(|refused| refused.verdict)?;
     report.notes.extend(origin.note()?);
     let mut reached = reach_all(run, domain, origin, &mut report.notes).await?;
     let watch = run.watch;

@@ -118,15 +118,38 @@ impl Origin<'_> {
     /// Asks libvirt whether the domain may be touched at this moment.
     ///
     /// # Errors
-    /// The verdict if it may not.
-    pub fn ask(&self) -> Result<(), Verdict> {
+    /// Why it may not.
+    pub fn ask(&self) -> Result<(), Refused> {
         let Self::Libvirt { libvirt, known } = self else {
             return Ok(());
         };
-        let condition = libvirt.condition(known).map_err(|error| failed(&error))?;
+        let condition = libvirt.condition(known);
+        let condition = condition.map_err(|error| Refused::for_good(failed(&error)))?;
         match guard::domain::refusal(&known.name, condition) {
-            Some(reason) => Err(Verdict::Refused(reason)),
+            Some(reason) => Err(Refused {
+                verdict: Verdict::Refused(reason),
+                may_pass: condition.is_starting(),
+            }),
             None => Ok(()),
+        }
+    }
+}
+
+/// Something may not be touched at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub verdict: Verdict,
+    /// A domain is about to start, which may fail: who has its claim need not give up yet.
+    pub may_pass: bool,
+}
+
+impl Refused {
+    /// Whatever comes.
+    pub const fn for_good(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            may_pass: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::check::image::{ImageCheck, Usable};
 use crate::check::outcome::Verdict;
@@ -16,7 +17,7 @@ use crate::interrupt::Alarm;
 use crate::reach::chain::Chain;
 use crate::reach::disk::reach;
 use crate::report::model::{DiskContent, DiskReport};
-use crate::run::options::{Action, Origin, Run, failed};
+use crate::run::options::{Action, Origin, Refused, Run, failed};
 
 /// A disk on its way: what was reached, or why not.
 #[derive(Debug)]
@@ -182,6 +183,12 @@ async fn leave_out_what_others_use(
     Ok(())
 }
 
+/// How long the start of a guest, which the hook or a lock may refuse, is waited for.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Asks once more, because a guest may have been started since: the domain itself, or another
 /// one that uses its disks.
 ///
@@ -192,12 +199,39 @@ pub async fn ask_again(
     reached: &[Reached<'_>],
     origin: &Origin<'_>,
 ) -> Result<(), Verdict> {
-    origin.ask()?;
-    let in_use = in_use(run, origin).await?;
-    match reached.iter().find_map(|disk| disk.refusal(&in_use)) {
-        Some(reason) => Err(Verdict::Refused(reason)),
-        None => Ok(()),
+    let begun = Instant::now();
+    loop {
+        match ask_once(run, reached, origin).await {
+            Ok(()) => return Ok(()),
+            Err(refused) if refused.may_pass && begun.elapsed() < SETTLED => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(refused) => return Err(refused.verdict),
+        }
     }
+}
+
+async fn ask_once(
+    run: &Run<'_>,
+    reached: &[Reached<'_>],
+    origin: &Origin<'_>,
+) -> Result<(), Refused> {
+    origin.ask()?;
+    let in_use = in_use(run, origin).await.map_err(Refused::for_good)?;
+    for disk in reached {
+        let Some((path, wants)) = disk.wants() else {
+            continue;
+        };
+        for other in &in_use {
+            if let Some(reason) = other.refusal(path, &wants) {
+                return Err(Refused {
+                    verdict: Verdict::Refused(reason),
+                    may_pass: other.is_starting(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn in_use(run: &Run<'_>, origin: &Origin<'_>) -> Result<Vec<OtherDisk>, Verdict> {

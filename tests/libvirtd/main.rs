@@ -8,6 +8,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a test may panic"
 )]
 
@@ -20,6 +21,7 @@ mod kinds;
 mod meanwhile;
 mod namespaces;
 mod pools;
+mod race;
 mod secrets;
 mod session;
 mod sharing;

@@ -10,8 +10,12 @@ use std::time::{Duration, Instant};
 /// Names the PID namespace that was left, so that nothing is ever started in it.
 const OUTSIDE: &str = "LIBVIRTD_TEST_OUTSIDE";
 
-/// How long all tests inside may take.
-const LIMIT: Duration = Duration::from_secs(300);
+/// How long all tests inside may take, in seconds, unless this variable says otherwise.
+const LIMIT: &str = "LIBVIRTD_TEST_LIMIT";
+const USUAL_LIMIT: u64 = 300;
+
+/// Which of the tests inside are run; all, if it is not set.
+const ONLY: &str = "LIBVIRTD_TEST_ONLY";
 
 /// What a libvirtd keeps; each gets an empty filesystem in its place.
 const ITS_FOLDERS: [&str; 4] = [
@@ -33,7 +37,9 @@ pub fn is_inside() -> bool {
 /// Runs this program's ignored tests inside.
 pub fn run_the_ignored_tests_inside() {
     // The shell is there to collect the children of daemons, which become its own; a libvirtd waits for that.
-    let tests = "\"$0\" --ignored --test-threads=1 --color=never; exit $?";
+    let tests = "\"$0\" --ignored --test-threads=1 --color=never --show-output \"$@\"; exit $?";
+    let limit = std::env::var(LIMIT).map_or(USUAL_LIMIT, |limit| limit.parse().unwrap());
+    let limit = Duration::from_secs(limit);
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "unshare"])
@@ -47,6 +53,7 @@ pub fn run_the_ignored_tests_inside() {
         ])
         .args(["--fork", "--kill-child", "bash", "-c", tests])
         .arg(std::env::current_exe().unwrap())
+        .args(std::env::var(ONLY).ok())
         .env(OUTSIDE, pid_namespace())
         .env("TMPDIR", "/run")
         .stdin(Stdio::null());
@@ -56,10 +63,10 @@ pub fn run_the_ignored_tests_inside() {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if begun.elapsed() > LIMIT {
+        if begun.elapsed() > limit {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("the tests inside took longer than {LIMIT:?}");
+            panic!("the tests inside took longer than {limit:?}");
         }
         std::thread::sleep(Duration::from_millis(50));
     };
