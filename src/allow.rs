@@ -8,6 +8,12 @@ pub enum Allowance {
     /// With -y, run btrfs check --repair, which its authors warn of: it can make
     /// a damaged filesystem worse
     BtrfsRepair,
+    /// Write to an image on a network or cluster filesystem (NFS, CIFS, CephFS,
+    /// GFS2, OCFS2, ...), whose other hosts cannot be asked who uses it
+    SharedNfs,
+    /// Write to a volume group that is meant for several hosts or guests at
+    /// once: a host's, or one inside the guest
+    SharedLvm,
 }
 
 impl Allowance {
@@ -15,6 +21,8 @@ impl Allowance {
     pub const fn name(self) -> &'static str {
         match self {
             Self::BtrfsRepair => "btrfs-repair",
+            Self::SharedNfs => "shared-nfs",
+            Self::SharedLvm => "shared-lvm",
         }
     }
 }

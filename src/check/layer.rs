@@ -1,5 +1,6 @@
 //! The answers that need no checker: what a layer's kind says by itself.
 
+use crate::allow::Allowance;
 use crate::check::checker::{self, Checker};
 use crate::check::outcome::Verdict;
 use crate::layers::dormant::Opener;
@@ -167,6 +168,25 @@ pub fn hibernated(layers: &[Layer]) -> Option<String> {
         })
 }
 
+/// Why nothing of the domain may be written: other guests, of this host or another, may use the same
+/// disks, and only LVM's lock manager inside them knows. `None` if there is no such volume group.
+pub fn shared_storage(layers: &[Layer]) -> Option<String> {
+    let layers = layers.iter().flat_map(Layer::walk);
+    layers.into_iter().find_map(|layer| match &layer.content {
+        Content::PhysicalVolume {
+            volume_group: Some(group),
+            shared: Some(locks),
+            ..
+        } => Some(format!(
+            "the volume group {group} on {} is meant for storage that several guests use at once \
+             ({locks}): shut down all of them, and say so with --allow {}, or look only: -n",
+            layer.path,
+            Allowance::SharedLvm.name()
+        )),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,5 +259,17 @@ mod tests {
         disk.children.push(layer(swap));
         assert!(hibernated(&[disk]).unwrap().contains("S1SUSPEND"));
         assert_eq!(hibernated(&[layer(Content::Blank)]), None);
+    }
+
+    #[test]
+    fn a_shared_volume_group_is_found() {
+        let group = |shared: Option<&str>| Content::PhysicalVolume {
+            uuid: String::new(),
+            volume_group: Some("data".to_owned()),
+            shared: shared.map(str::to_owned),
+        };
+        let words = shared_storage(&[layer(group(Some("lock type dlm")))]).unwrap();
+        assert!(words.contains("data on vda") && words.contains("lock type dlm"));
+        assert_eq!(shared_storage(&[layer(group(None))]), None);
     }
 }

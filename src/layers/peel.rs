@@ -196,6 +196,7 @@ impl Peeler<'_> {
                 && let Content::PhysicalVolume {
                     uuid,
                     volume_group: Some(group),
+                    ..
                 } = &layer.content
             {
                 let reason = format!(
@@ -294,6 +295,7 @@ impl Peeler<'_> {
                 let content = Content::PhysicalVolume {
                     uuid: volume.uuid.to_string(),
                     volume_group: volume.volume_group.as_ref().map(|group| group.name.clone()),
+                    shared: None,
                 };
                 self.set_content(index, content);
                 if let Some(layer) = self.found.get_mut(index) {
@@ -396,9 +398,14 @@ impl Peeler<'_> {
             self.laid_out.insert(*member);
             let layer = layer_of(self, *member).and_then(|index| self.found.get_mut(index));
             if let Some(layer) = layer
-                && let Content::PhysicalVolume { volume_group, .. } = &mut layer.content
+                && let Content::PhysicalVolume {
+                    volume_group,
+                    shared,
+                    ..
+                } = &mut layer.content
             {
                 *volume_group = Some(group.name.clone());
+                shared.clone_from(&group.shared);
             }
         }
         let first = group

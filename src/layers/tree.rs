@@ -192,6 +192,9 @@ pub enum Content {
         uuid: String,
         /// The volume group's name; `None` if it belongs to none.
         volume_group: Option<String>,
+        /// Why several guests, or hosts, may use the group at once: its kind of locks; `None` if it is
+        /// meant for one.
+        shared: Option<String>,
     },
     /// A member of a Linux software RAID (MD); the array is a child of the first one.
     RaidMember {

@@ -90,6 +90,7 @@ pub fn pv(group: &str) -> Content {
     Content::PhysicalVolume {
         uuid: "AbCdEf-0123-4567-89ab-cdef-0123-456789".to_owned(),
         volume_group: Some(group.to_owned()),
+        shared: None,
     }
 }
 

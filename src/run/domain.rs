@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::allow::Allowance;
 use crate::check::layer::{self, Need};
 use crate::check::outcome::{Event, LayerResult, Verdict};
 use crate::domain::model::Domain;
@@ -250,6 +251,13 @@ impl Visit<'_, '_> {
             }
             Action::Check(mode) => {
                 hibernation::refuse(self.run, session, &looked).await?;
+                let is_allowed = self.run.options.allowed.contains(&Allowance::SharedLvm);
+                if mode.writes()
+                    && !is_allowed
+                    && let Some(reason) = layer::shared_storage(&looked.layers)
+                {
+                    return Err(Verdict::Refused(reason));
+                }
                 let left = check_all(
                     self.run,
                     self.origin,

@@ -47,6 +47,8 @@ pub struct AssembledGroup {
     pub members: Vec<usize>,
     /// What a reader should know but what stops nothing.
     pub notes: Vec<String>,
+    /// The locks by which several systems use it at once, in words; `None` if it is meant for one.
+    pub shared: Option<String>,
 }
 
 /// A logical volume.
@@ -187,6 +189,7 @@ fn assemble_one(
         missing,
         members,
         notes,
+        shared: locks(group),
     })
 }
 
@@ -231,17 +234,20 @@ fn group_notes(group: &VolumeGroup) -> Vec<String> {
             shown(id)
         ));
     }
-    if let Some(kind) = &group.lock_type
-        && kind != "none"
-    {
+    if let Some(locks) = locks(group) {
         notes.push(format!(
-            "the volume group is meant for shared storage (lock type {})",
-            shown(kind)
+            "the volume group is meant for shared storage ({locks})"
         ));
-    } else if group.has_status("CLUSTERED") || group.has_status("SHARED") {
-        notes.push("the volume group is meant for shared storage (clustered)".to_owned());
     }
     notes
+}
+
+/// The locks by which several systems use it at once (lvmlockd(8), "lock_type"; clvmd before that).
+fn locks(group: &VolumeGroup) -> Option<String> {
+    let kind = group.lock_type.as_deref().filter(|kind| *kind != "none");
+    let clustered = || group.has_status("CLUSTERED") || group.has_status("SHARED");
+    kind.map(|kind| format!("lock type {}", shown(kind)))
+        .or_else(|| clustered().then(|| "clustered".to_owned()))
 }
 
 /// What the other copies of the metadata say.

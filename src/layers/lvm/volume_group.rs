@@ -197,6 +197,17 @@ impl VolumeGroup {
     }
 }
 
+/// `status`, with the leave to write where readers of any age find it only if nobody shares the group:
+/// in a shared one it stands among the other flags, by another name (`LVM_WRITE_LOCKED`).
+fn volume_status(keys: &Keys<'_>) -> Result<Vec<String>, GroupFault> {
+    let mut status = keys.flags("status")?.ok_or(keys.fault("status"))?;
+    let flags = keys.flags("flags")?.unwrap_or_default();
+    if flags.iter().any(|flag| flag == "WRITE_LOCKED") {
+        status.push("WRITE".to_owned());
+    }
+    Ok(status)
+}
+
 impl Member {
     fn from_keys(keys: Keys<'_>) -> Result<Self, GroupFault> {
         let mut flags = keys.flags("status")?.ok_or(keys.fault("status"))?;
@@ -228,7 +239,7 @@ impl LogicalVolume {
         Ok(Self {
             name: valid_name(keys.name)?,
             uuid: keys.uuid(LogicalVolumeId::parse)?,
-            status: keys.flags("status")?.ok_or(keys.fault("status"))?,
+            status: volume_status(&keys)?,
             segments,
         })
     }
