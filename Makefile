@@ -10,7 +10,7 @@ VIRT_FSCK := $(CARGO_TARGET_DIR)/release/virt-fsck
 # The distribution's own: what apt installs for Python is there.
 PYTHON := /usr/bin/python3
 
-.PHONY: all build demo test bench bench-host kill-matrix corpus corpus-xml corpus-e2fsprogs fuzz fmt lint clean help
+.PHONY: all build demo test bench bench-host kill-matrix race corpus corpus-xml corpus-e2fsprogs fuzz fmt lint clean help
 
 all: build
 
@@ -48,6 +48,12 @@ kill-matrix: ## kill it at every moment of three routes, on each engine, and see
 	cargo build --release --locked
 	tests/bench-vm/run --timeout 3600 --disk 2G --env KILL_STEP=1 tests/bench-vm/suite $(VIRT_FSCK) \
 		kill-route-2 kill-route-5 kill-route-7
+
+race: ## start a guest against a check of it at any moment, 200 times on a file and 200 on a block device
+	tests/install-tools build run test
+	cargo build --release --locked
+	VIRT_FSCK_BINARY=$(VIRT_FSCK) RACE_ROUNDS=200 LIBVIRTD_TEST_ONLY=race LIBVIRTD_TEST_LIMIT=3000 \
+		cargo test --locked --test libvirtd -- --nocapture
 
 corpus: corpus-xml corpus-e2fsprogs ## run other projects' test data: libvirt's domains, e2fsprogs' damaged images
 
