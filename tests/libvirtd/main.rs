@@ -15,6 +15,7 @@
 mod support;
 
 mod encrypted;
+mod hook;
 mod kinds;
 mod meanwhile;
 mod namespaces;
