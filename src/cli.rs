@@ -8,6 +8,7 @@ use crate::allow::Allowance;
 use crate::check::checker::Mode;
 use crate::domain::model::Format;
 use crate::engine::choice::EngineChoice;
+use crate::hook::install;
 use crate::keys::{DetachedHeader, KeySelector};
 use crate::reach::chain;
 use crate::run::Action;
@@ -20,7 +21,8 @@ virt-fsck [-c URI] -d NAME|UUID ... [OPTIONS]
        virt-fsck [-c URI] --all-inactive [OPTIONS]
        virt-fsck --xml FILE|- [OPTIONS]
        virt-fsck -a IMAGE ... [OPTIONS]
-       virt-fsck recover")]
+       virt-fsck recover
+       virt-fsck hook --install|--uninstall")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(disable_help_subcommand = true)]
 #[command(after_help = "\
@@ -48,10 +50,34 @@ pub struct Cli {
 }
 
 /// Anything but a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Take back what runs that were killed have left open, and do nothing else
     Recover,
+    /// Install or remove the hook by which libvirt tells when guests start and
+    /// stop; libvirt calls the same with four words
+    Hook(HookArguments),
+}
+
+/// libvirt's hook. Its own call never comes here: see [`crate::hook::call::Call::of_arguments`].
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(override_usage = "\
+virt-fsck hook --install [--hooks-folder DIR]
+       virt-fsck hook --uninstall [--hooks-folder DIR]
+       virt-fsck hook GUEST OPERATION SUBOPERATION EXTRA <XML")]
+#[command(group = ArgGroup::new("hook").required(true).args(["install", "uninstall"]))]
+pub struct HookArguments {
+    /// Write the script by which libvirt runs this program
+    #[arg(long)]
+    pub install: bool,
+
+    /// Remove that script
+    #[arg(long)]
+    pub uninstall: bool,
+
+    /// The script lies in DIR
+    #[arg(long, value_name = "DIR", default_value = install::FOLDER)]
+    pub hooks_folder: PathBuf,
 }
 
 /// Which guests.

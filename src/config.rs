@@ -10,6 +10,11 @@ use crate::reach::crypttab::{self, CryptEntry};
 use crate::reach::fstab::MountEntry;
 use crate::reach::lines::Origin;
 
+mod duration;
+mod hook;
+
+pub use hook::{CheckBeforeStart, HookSettings};
+
 /// Where it is looked for.
 pub const DEFAULT: &str = "/etc/virt-fsck.toml";
 
@@ -29,6 +34,8 @@ pub struct Config {
     pub keys: Vec<KeyEntry>,
     /// A program that asks for passphrases, and its arguments; empty if none.
     pub askpass: Vec<String>,
+    /// What libvirt's hook does.
+    pub hook: HookSettings,
 }
 
 /// A key file for whatever is called so.
@@ -87,6 +94,7 @@ struct File {
     #[serde(default)]
     key: Vec<Spanned<Key>>,
     askpass: Option<Spanned<Vec<String>>>,
+    hook: Option<hook::Table>,
 }
 
 #[derive(Deserialize)]
@@ -224,6 +232,9 @@ impl Config {
             let at = askpass.span().start;
             config.askpass = askpass.into_inner();
             program(&config.askpass).map_err(|why| wrong(at, why))?;
+        }
+        if let Some(table) = file.hook {
+            config.hook = table.checked().map_err(|(at, why)| wrong(at, why))?;
         }
         Ok(config)
     }

@@ -1,15 +1,28 @@
 //! Where the folders of runs lie.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Where the folder of a run goes, with its ledger and its mount points: `/run/virt-fsck` for root, else `$XDG_RUNTIME_DIR`, else the folder for
-/// temporary files. Nothing with a name that others know is made in a folder that others can
+/// Where the folder of a run goes, with its ledger and its mount points: `/run/virt-fsck` for root,
+/// else the user's runtime folder, else the folder for temporary files. Nothing with a name that others know is made in a folder that others can
 /// write to.
 pub fn run_base() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/run/virt-fsck");
     }
-    absolute_from_environment("XDG_RUNTIME_DIR").unwrap_or_else(std::env::temp_dir)
+    runtime_folder().unwrap_or_else(std::env::temp_dir)
+}
+
+/// A plain user's runtime folder: `$XDG_RUNTIME_DIR`, else where systemd makes it (pam_systemd(8)),
+/// because libvirt starts its hooks without that variable.
+pub fn runtime_folder() -> Option<PathBuf> {
+    let user = rustix::process::geteuid();
+    let at_its_place = || {
+        let folder = PathBuf::from(format!("/run/user/{user}"));
+        let found = std::fs::symlink_metadata(&folder).ok()?;
+        (found.is_dir() && found.uid() == user.as_raw()).then_some(folder)
+    };
+    absolute_from_environment("XDG_RUNTIME_DIR").or_else(at_its_place)
 }
 
 /// Where overlays go unless `--state-dir` says otherwise: `/var/lib/virt-fsck` for root, else

@@ -62,6 +62,14 @@ impl Interrupt {
     /// # Errors
     /// When the system refuses the handlers.
     pub fn listen() -> std::io::Result<Self> {
+        Self::listen_until(std::future::pending())
+    }
+
+    /// The same, and the end of `time` counts as a signal.
+    ///
+    /// # Errors
+    /// As [`Interrupt::listen`].
+    pub fn listen_until(time: impl Future<Output = ()> + Send + 'static) -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -73,6 +81,7 @@ impl Interrupt {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
+                () = time => {}
             }
             signals.send_modify(|state| state.stop = Some(Stop::Signal));
             // Later signals are received and dropped: unwinding has begun and is not to be cut.

@@ -22,6 +22,7 @@ pub mod config;
 pub mod crypt;
 pub mod dry_run;
 pub mod folders;
+pub mod hook;
 pub mod interrupt;
 pub mod keys;
 pub mod names;

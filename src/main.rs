@@ -8,10 +8,13 @@ use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 
 use virt_fsck::check::outcome::Observer;
-use virt_fsck::cli::{Cli, Command, OutputFormat};
+use virt_fsck::cli::{Cli, Command, HookArguments, OutputFormat};
 use virt_fsck::folders;
 use virt_fsck::guard::others::Others;
 use virt_fsck::guard::watch::Watch;
+use virt_fsck::hook::answer::answer;
+use virt_fsck::hook::call::Call;
+use virt_fsck::hook::install::{install, uninstall};
 use virt_fsck::interrupt::Interrupt;
 use virt_fsck::layers::dormant::Headers;
 use virt_fsck::ledger::Ledger;
@@ -28,6 +31,9 @@ use virt_fsck::select::Selection;
 use virt_fsck::sweep::Guests;
 
 fn main() -> ExitCode {
+    if let Some(call) = Call::of_arguments(std::env::args_os()) {
+        return answer(&call);
+    }
     virt_fsck::secrecy::keep_memory_private();
     let cli = match Cli::try_parse().and_then(Cli::validated) {
         Ok(cli) => cli,
@@ -72,6 +78,20 @@ fn log_commands(verbose: u8) {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
+    match &cli.command {
+        Some(Command::Hook(arguments)) => hook(arguments),
+        Some(Command::Recover) => apart(async |recovered| Ok(tell_recovered(&recovered))),
+        None => apart(async |recovered| {
+            recovered.iter().for_each(mention_recovered);
+            check(cli).await
+        }),
+    }
+}
+
+/// Does work that opens and closes, in a mount namespace of its own.
+fn apart(
+    work: impl AsyncFnOnce(Vec<Recovered>) -> anyhow::Result<ExitStatus>,
+) -> anyhow::Result<ExitStatus> {
     virt_fsck::namespace::leave_host_mounts().context("leaving the host's mount namespace")?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -79,15 +99,18 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         .context("starting the runtime")?
         .block_on(async {
             // What a run that was killed has left comes first: it may lie on what is wanted now.
-            let recovered = recover(&folders::run_base()).await;
-            match cli.command {
-                Some(Command::Recover) => Ok(tell_recovered(&recovered)),
-                None => {
-                    recovered.iter().for_each(mention_recovered);
-                    check(cli).await
-                }
-            }
+            work(recover(&folders::run_base()).await).await
         })
+}
+
+fn hook(arguments: &HookArguments) -> anyhow::Result<ExitStatus> {
+    let folder = &arguments.hooks_folder;
+    let installed = match arguments.install {
+        true => install(folder, &std::env::current_exe()?)?,
+        false => uninstall(folder)?,
+    };
+    print(&format!("{installed}\n"));
+    Ok(ExitStatus::CLEAN)
 }
 
 async fn check(cli: &Cli) -> anyhow::Result<ExitStatus> {
@@ -177,6 +200,7 @@ fn options(cli: &Cli) -> anyhow::Result<Options> {
         selection: Selection {
             disks: cli.target.disk.clone(),
             filesystems: cli.target.filesystem.clone(),
+            due: None,
         },
         engine: cli.work.engine,
         run_base: folders::run_base(),

@@ -1,8 +1,12 @@
 //! Every name virt-fsck gives to a file, a folder, a device or a node of the storage daemon.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::guard::claim::Claimed;
 use crate::layers::extent::ImageIndex;
@@ -232,6 +236,23 @@ pub fn claim(run_base: &Path, claimed: Claimed) -> PathBuf {
     run_base.join("virt-fsck.claims").join(name)
 }
 
+/// The note that a guest's memory is on its way to this host.
+///
+/// By the guest's name, which libvirt's hook is told in every call, whatever the XML says; of
+/// libvirt's names not all are names of files.
+pub fn incoming(run_base: &Path, guest: &OsStr) -> PathBuf {
+    let digest = Sha256::digest(guest.as_bytes());
+    let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    run_base.join("virt-fsck.incoming").join(name)
+}
+
+/// What a check after a guest's stop has said, where no journal takes it.
+pub fn after_stop(run_base: &Path, domain: Uuid) -> PathBuf {
+    run_base
+        .join("virt-fsck.after-stop")
+        .join(domain.to_string())
+}
+
 /// The folder of mount points of the domain with this number in the run.
 pub fn mount_points(run_folder: &Path, domain: usize) -> PathBuf {
     run_folder.join(format!("domain{domain}"))
@@ -279,6 +300,21 @@ mod tests {
             assert!(name.as_str().len() <= 32, "{name:?}");
         }
         assert!(NodeName::backing(ImageIndex(9_999), 9_999).as_str().len() <= 31);
+    }
+
+    #[test]
+    fn every_guest_has_a_note_of_its_own() {
+        let note = |guest: &str| incoming(Path::new("/run/virt-fsck"), OsStr::new(guest));
+        // echo -n vm1 | sha256sum
+        assert_eq!(
+            note("vm1"),
+            Path::new(
+                "/run/virt-fsck/virt-fsck.incoming/\
+                 7b11e3d1b4ef77af7e81aa2aba7af47f98b45dfad1db39097303d76bd8e8d2cd"
+            )
+        );
+        assert_ne!(note("vm1"), note("vm1/.."));
+        assert_eq!(RunId::of_folder(Path::new("/run/virt-fsck.incoming")), None);
     }
 
     #[test]

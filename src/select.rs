@@ -1,14 +1,40 @@
 //! Which disks and filesystems of a domain the user asked for.
 
+use std::time::Duration;
+
+use crate::layers::filesystem::Timestamp;
 use crate::layers::tree::{Content, Layer};
 
 /// What `--disk` and `--filesystem` named; nothing named means everything.
+///
+/// Of that, perhaps only what is due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Target names: `vda`.
     pub disks: Vec<String>,
     /// Paths in the tree, or UUIDs.
     pub filesystems: Vec<String>,
+    /// Only the filesystems that are due; all if `None`.
+    pub due: Option<Due>,
+}
+
+/// When a filesystem is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The present moment.
+    pub now: Timestamp,
+    /// How long ago the last check may be; `None` if only the filesystem itself says when.
+    pub max_age: Option<Duration>,
+}
+
+impl Due {
+    /// What is no filesystem is not kept back: one may lie in it.
+    fn wants(self, layer: &Layer) -> bool {
+        match &layer.content {
+            Content::Filesystem(filesystem) => filesystem.record.is_due(self.now, self.max_age),
+            _ => true,
+        }
+    }
 }
 
 impl Selection {
@@ -31,7 +57,7 @@ impl Selection {
             || self.filesystems.iter().any(|name| {
                 is_in(path.as_str(), name) || has_uuid(layer, name) || hides(layer, name)
             });
-        by_disk && by_name
+        by_disk && by_name && self.due.is_none_or(|due| due.wants(layer))
     }
 
     /// The layers that an answer is wanted for.
@@ -99,6 +125,7 @@ fn has_uuid(layer: &Layer, name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::layers::extent::ExtentMap;
+    use crate::layers::filesystem::{CheckRecord, Filesystem, FilesystemKind};
     use crate::layers::luks::Version;
     use crate::layers::tree::{Closed, LayerPath};
 
@@ -119,6 +146,7 @@ mod tests {
         let selection = Selection {
             disks: Vec::new(),
             filesystems: vec!["vda/p1".to_owned()],
+            due: None,
         };
         let disk = LayerPath::disk("vda");
         assert!(selection.wants(&layer(&disk.join("p1"))));
@@ -141,6 +169,7 @@ mod tests {
         let selection = Selection {
             disks: Vec::new(),
             filesystems: vec!["vda/p1/luks/guest/root".to_owned()],
+            due: None,
         };
         let mut container = layer(&LayerPath::disk("vda").join("p1"));
         for (closed, is_wanted) in [
@@ -159,6 +188,33 @@ mod tests {
             let disks = [disk];
             let unknown = selection.unknown(&["vda"], &disks);
             assert_eq!(unknown.is_empty(), is_wanted);
+        }
+    }
+
+    #[test]
+    fn only_filesystems_can_be_not_due() {
+        let due = Selection {
+            due: Some(Due {
+                now: Timestamp(1000),
+                max_age: Some(Duration::from_secs(100)),
+            }),
+            ..Selection::default()
+        };
+        let mut root = layer(&LayerPath::disk("vda"));
+        assert!(due.wants(&root));
+        for (checked, is_wanted) in [(899, true), (900, false)] {
+            root.content = Content::Filesystem(Filesystem {
+                kind: FilesystemKind::Ext4,
+                uuid: None,
+                label: None,
+                size: None,
+                record: CheckRecord {
+                    last_check: Some(Timestamp(checked)),
+                    ..CheckRecord::default()
+                },
+            });
+            assert_eq!(due.wants(&root), is_wanted, "{checked}");
+            assert!(Selection::default().wants(&root));
         }
     }
 

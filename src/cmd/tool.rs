@@ -55,6 +55,11 @@ impl Tool {
     /// ntfsresize(8).
     pub const NTFSRESIZE: Self = Self::new("ntfsresize", "ntfs-3g");
 
+    /// systemd-run(1).
+    pub const SYSTEMD_RUN: Self = Self::new("systemd-run", "systemd");
+    /// sh(1).
+    pub const SH: Self = Self::new("sh", "dash");
+
     const fn new(name: &'static str, package: &'static str) -> Self {
         Self { name, package }
     }

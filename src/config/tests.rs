@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::reach::crypttab::{CryptOptions, KeySource};
 
@@ -63,8 +65,50 @@ fn all_that_can_be_said() {
 }
 
 #[test]
+fn what_the_hook_does() {
+    let hook = |text: &str| parsed(text).unwrap().hook;
+    let nothing = HookSettings {
+        check_before_start: CheckBeforeStart::Never,
+        check_after_stop: false,
+        time_budget: Duration::from_secs(60),
+        max_age: None,
+    };
+    assert_eq!(hook(""), nothing);
+    assert_eq!(hook("[hook]\n"), nothing);
+    let all = HookSettings {
+        check_before_start: CheckBeforeStart::Due,
+        check_after_stop: true,
+        time_budget: Duration::from_secs(300),
+        max_age: Some(Duration::from_secs(30 * 86400)),
+    };
+    for text in [
+        "[hook]\ncheck-before-start = \"due\"\ncheck-after-stop = true\ntime-budget = \"5m\"\n\
+         max-age = \"30d\"\n",
+        "[hook]\ncheck_before_start = \"due\"\ncheck_after_stop = true\ntime_budget = \"5m\"\n\
+         max_age = \"30d\"\n",
+    ] {
+        assert_eq!(hook(text), all, "{text}");
+    }
+    let always = hook("[hook]\ncheck-before-start = \"always\"\n");
+    assert_eq!(always.check_before_start, CheckBeforeStart::Always);
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_line() {
     for (text, line, part) in [
+        (
+            "[hook]\n\ncheck-before-start = \"sometimes\"\n",
+            3,
+            "sometimes",
+        ),
+        ("[hook]\ncheck-after-stop = 1\n", 2, "invalid type"),
+        (
+            "[hook]\n\ntime-budget = \"60\"\n",
+            3,
+            "\"60\" is no duration",
+        ),
+        ("[hook]\nmax-age = \"0d\"\n", 2, "no time at all"),
+        ("[hook]\nbudget = \"60s\"\n", 2, "budget"),
         ("\n\ncrypt = 1\n", 3, "invalid type"),
         ("[[crypt]]\nname = \"a\"\n", 1, "device"),
         (

@@ -1,5 +1,7 @@
 //! What a filesystem's superblock tells.
 
+use std::time::Duration;
+
 use crate::units::Bytes;
 
 /// The type of a filesystem, as blkid(8) names it.
@@ -96,6 +98,39 @@ pub struct CheckRecord {
     pub elsewhere: Elsewhere,
 }
 
+impl CheckRecord {
+    /// After how many more mounts it is to be checked; `None` if mounts do not count.
+    pub fn mounts_left(&self) -> Option<u32> {
+        let mounts = self.mount_count.unwrap_or(0);
+        self.max_mount_count
+            .map(|maximum| maximum.saturating_sub(mounts))
+    }
+
+    /// Whether its own counters say that it is to be checked: it was mounted often enough, or was
+    /// not checked for long enough (e2fsck(8) goes by that at boot).
+    pub fn is_due_by_its_counters(&self, now: Timestamp) -> bool {
+        let by_time = self.next_check.is_some_and(|time| time <= now);
+        by_time || self.mounts_left() == Some(0)
+    }
+
+    /// Whether it is to be checked: by its counters, because it says of itself that it is not in
+    /// order, or because its last check is longer ago than `max_age`. One that does not remember
+    /// its last check is never too old.
+    pub fn is_due(&self, now: Timestamp, max_age: Option<Duration>) -> bool {
+        let is_old = |checked: Timestamp, max_age: Duration| {
+            let until = checked.0.saturating_add(max_age.as_secs());
+            until < now.0
+        };
+        let by_age = self
+            .last_check
+            .zip(max_age)
+            .is_some_and(|(checked, max_age)| is_old(checked, max_age));
+        let is_unwell =
+            self.dirty == Some(true) || self.has_errors == Some(true) || self.primary_damaged;
+        self.is_due_by_its_counters(now) || is_unwell || by_age
+    }
+}
+
 /// What of a filesystem lies on another device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -138,5 +173,62 @@ impl JournalKind {
             Self::Ext => "ext journal",
             Self::Xfs => "XFS log",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    #[test]
+    fn when_a_check_is_due() {
+        let fresh = CheckRecord {
+            last_check: Some(Timestamp(999_000)),
+            mount_count: Some(3),
+            max_mount_count: Some(4),
+            next_check: Some(Timestamp(1_000_001)),
+            dirty: Some(false),
+            has_errors: Some(false),
+            ..CheckRecord::default()
+        };
+        assert!(!fresh.is_due(NOW, None));
+        assert_eq!(fresh.mounts_left(), Some(1));
+        let due = |change: fn(&mut CheckRecord)| {
+            let mut record = fresh.clone();
+            change(&mut record);
+            (record.is_due_by_its_counters(NOW), record.is_due(NOW, None))
+        };
+        assert_eq!(due(|record| record.mount_count = Some(4)), (true, true));
+        assert_eq!(due(|record| record.mount_count = Some(9)), (true, true));
+        assert_eq!(due(|record| record.next_check = Some(NOW)), (true, true));
+        assert_eq!(due(|record| record.dirty = Some(true)), (false, true));
+        assert_eq!(due(|record| record.has_errors = Some(true)), (false, true));
+        assert_eq!(due(|record| record.primary_damaged = true), (false, true));
+        let never = |record: &mut CheckRecord| {
+            record.max_mount_count = None;
+            record.next_check = None;
+            record.mount_count = Some(u32::MAX);
+        };
+        assert_eq!(due(never), (false, false));
+    }
+
+    #[test]
+    fn only_a_check_that_is_remembered_grows_old() {
+        let seconds = |count| Some(Duration::from_secs(count));
+        let mut record = CheckRecord {
+            last_check: Some(Timestamp(999_000)),
+            ..CheckRecord::default()
+        };
+        assert!(!record.is_due(NOW, seconds(1000)));
+        assert!(record.is_due(NOW, seconds(999)));
+        assert!(!record.is_due(NOW, seconds(u64::MAX)));
+        record.last_check = Some(Timestamp(0));
+        assert!(record.is_due(NOW, seconds(999)), "never checked");
+        record.last_check = Some(Timestamp(2_000_000));
+        assert!(!record.is_due(NOW, seconds(1)), "a clock that was wrong");
+        record.last_check = None;
+        assert!(!record.is_due(NOW, seconds(1)));
     }
 }

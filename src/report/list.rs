@@ -203,19 +203,14 @@ impl Lister<'_> {
         Some(line)
     }
 
-    /// e2fsck(8) checks at boot what was mounted often enough or was not checked for long enough.
     fn next_check(&self, record: &CheckRecord) -> Span {
-        let mounts_left = record
-            .max_mount_count
-            .map(|maximum| maximum.saturating_sub(record.mount_count.unwrap_or(0)));
-        let by_time = record
-            .next_check
-            .is_some_and(|time| time <= self.clock.now());
-        if by_time || mounts_left == Some(0) {
+        if record.is_due_by_its_counters(self.clock.now()) {
             return Span::new(Paint::Warn, "due now");
         }
         let date = record.next_check.map(|time| self.clock.local(time));
-        let mounts = mounts_left.map(|left| words::count(left as usize, "mount"));
+        let mounts = record
+            .mounts_left()
+            .map(|left| words::count(left as usize, "mount"));
         Span::plain(match (date, mounts) {
             (Some(date), Some(mounts)) => format!("on {date} or in {mounts}"),
             (Some(date), None) => format!("on {date}"),

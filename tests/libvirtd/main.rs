@@ -17,6 +17,7 @@ mod support;
 
 mod bases;
 mod encrypted;
+mod hook;
 mod kinds;
 mod meanwhile;
 mod namespaces;

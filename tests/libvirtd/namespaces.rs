@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use crate::support;
+
 /// Names the PID namespace that was left, so that nothing is ever started in it.
 const OUTSIDE: &str = "LIBVIRTD_TEST_OUTSIDE";
 
@@ -88,11 +90,16 @@ pub fn start_libvirtd() {
         {
             run("umount", &["--recursive", "--lazy", "/sys/fs/cgroup"]);
         }
-        // The daemons' own settings, but no network, pool or domain that starts with them.
-        let script = "mkdir /run/etc && cp /etc/libvirt/*.conf /run/etc && mount --bind /run/etc /etc/libvirt && \
+        // The daemons' own settings, but no network, pool or domain that starts with them; and virt-fsck's hook, by a
+        // path that every user can reach.
+        let script = "cp -a /etc /run/etc && mount --bind /run/etc /etc && cd /etc/libvirt && \
+                      find . -mindepth 1 -maxdepth 1 -not -name '*.conf' -exec rm -r {} + && \
+                      rm -f /etc/virt-fsck.toml && \
                       printf '%s\\n' 'security_driver = \"none\"' 'user = \"root\"' 'group = \"root\"' \
-                      >>/etc/libvirt/qemu.conf && virtlogd -d && libvirtd -d && ip link set lo up";
-        run("bash", &["-c", script]);
+                      >>qemu.conf && touch /run/virt-fsck-program && mount --bind \"$0\" /run/virt-fsck-program && \
+                      /run/virt-fsck-program hook --install && \
+                      virtlogd -d && libvirtd -d && ip link set lo up";
+        run("bash", &["-c", script, &support::binary::virt_fsck()]);
     });
 }
 
