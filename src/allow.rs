@@ -8,6 +8,12 @@ pub enum Allowance {
     /// With -y, run btrfs check --repair, which its authors warn of: it can make
     /// a damaged filesystem worse
     BtrfsRepair,
+    /// Repair on a network or cluster filesystem (NFS, Ceph, GFS2, ...), though
+    /// another host may be using the disk: that is not seen from here
+    SharedNfs,
+    /// Repair in a volume group that is shared with other hosts, though one of
+    /// them may be using the disk: that is not seen from here
+    SharedLvm,
 }
 
 impl Allowance {
@@ -15,6 +21,8 @@ impl Allowance {
     pub const fn name(self) -> &'static str {
         match self {
             Self::BtrfsRepair => "btrfs-repair",
+            Self::SharedNfs => "shared-nfs",
+            Self::SharedLvm => "shared-lvm",
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The disks of a domain on their way: where they are, and whether they may be touched.
 
+use crate::cause;
 use crate::check::image::{ImageCheck, Usable};
 use crate::check::outcome::Verdict;
 use crate::domain::model::{Disk, Domain};
 use crate::guard;
-use crate::guard::host::HostClaim;
+use crate::guard::host::{HostClaim, Moment};
+use crate::guard::lock_manager::LockManager;
+use crate::guard::other_hosts::OtherHosts;
 use crate::guard::others::DiskInUse;
 use crate::reach::chain::Chain;
 use crate::reach::disk::reach;
 use crate::report::model::{DiskContent, DiskReport};
-use crate::run::options::{Action, Origin, Run, failed};
+use crate::run::options::{Action, Options, Origin, Run, failed};
 
 /// A disk on its way: what was reached, or why not.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Reached<'a> {
     pub chain: Result<Chain, Verdict>,
     /// Held until an engine holds the disk.
     pub claim: HostClaim,
+    /// What keeps other hosts off, held to the end, and what is to be said of them.
+    pub other_hosts: OtherHosts,
     /// What came of the check of its images.
     pub image: Option<ImageCheck>,
     /// The commands that would make it exist, when only the plan is asked for.
@@ -85,12 +90,13 @@ pub async fn reach_all<'d>(
             disk,
             chain,
             claim: HostClaim::default(),
+            other_hosts: OtherHosts::default(),
             image: None,
             plan,
         });
     }
     leave_out_what_others_use(&mut reached, origin).await?;
-    leave_out_what_the_host_uses(&mut reached);
+    leave_out_what_the_host_uses(run.options, &mut reached).await;
     Ok(reached)
 }
 
@@ -107,15 +113,20 @@ async fn leave_out_what_others_use(
     Ok(())
 }
 
-/// Asks once more, because a guest may have been started since: the domain itself, or another
-/// one that uses its disks.
+/// Asks once more, because a guest may have been started since, the domain itself or another one
+/// that uses its disks, and because the host may have begun to use them.
 ///
 /// # Errors
 /// The verdict if so.
 pub async fn ask_again(reached: &[Reached<'_>], origin: &Origin<'_>) -> Result<(), Verdict> {
     origin.ask()?;
     let in_use = disks_in_use(origin).await?;
-    match reached.iter().find_map(|disk| disk.refusal(&in_use)) {
+    let by_domain = reached.iter().find_map(|disk| disk.refusal(&in_use));
+    let refused = by_domain.or_else(|| {
+        let chains = reached.iter().filter_map(|disk| disk.chain.as_ref().ok());
+        guard::host::refusal(chains, Moment::Meanwhile)
+    });
+    match refused {
         Some(reason) => Err(Verdict::Refused(reason)),
         None => Ok(()),
     }
@@ -130,14 +141,40 @@ async fn disks_in_use(origin: &Origin<'_>) -> Result<Vec<DiskInUse>, Verdict> {
     }
 }
 
-fn leave_out_what_the_host_uses(reached: &mut [Reached<'_>]) {
+async fn leave_out_what_the_host_uses(options: &Options, reached: &mut [Reached<'_>]) {
+    let manager = LockManager::configured().map_err(|(path, error)| {
+        format!(
+            "{} cannot be read: {}",
+            path.display(),
+            cause::sentence(&error)
+        )
+    });
     for disk in reached {
         let Ok(chain) = &disk.chain else { continue };
-        match guard::host::claim(chain) {
-            Ok(claim) => disk.claim = claim,
+        match held(options, &manager, disk.disk, chain).await {
+            Ok((claim, other_hosts)) => {
+                disk.claim = claim;
+                disk.other_hosts = other_hosts;
+            }
             Err(reason) => disk.chain = Err(Verdict::Refused(reason)),
         }
     }
+}
+
+/// What holds a disk that nobody uses, on this host or on others; else who uses it.
+async fn held(
+    options: &Options,
+    manager: &Result<LockManager, String>,
+    disk: &Disk,
+    chain: &Chain,
+) -> Result<(HostClaim, OtherHosts), String> {
+    if let Some(reason) = guard::host::refusal([chain], Moment::BeforeOpening) {
+        return Err(reason);
+    }
+    let claim = guard::host::claim(chain)?;
+    let writes = options.action.writes();
+    let asked = guard::other_hosts::ask(manager, disk, chain, writes, &options.allowed);
+    Ok((claim, asked.await?))
 }
 
 /// What the report says of a disk before it is opened.
@@ -150,6 +187,7 @@ pub fn disk_report(reached: &Reached<'_>) -> DiskReport {
     if disk.transient {
         notes.push("transient: what the guest writes is dropped when it stops".to_owned());
     }
+    notes.extend(reached.other_hosts.notes.iter().cloned());
     if let Some(image) = &reached.image {
         notes.extend(image.notes.iter().cloned());
     }
