@@ -8,11 +8,11 @@ pub enum Allowance {
     /// With -y, run btrfs check --repair, which its authors warn of: it can make
     /// a damaged filesystem worse
     BtrfsRepair,
-    /// Write to an image on a network or cluster filesystem (NFS, CIFS, CephFS,
-    /// GFS2, OCFS2, ...), whose other hosts cannot be asked who uses it
+    /// Repair on a network or cluster filesystem (NFS, Ceph, GFS2, ...), though
+    /// another host may be using the disk: that is not seen from here
     SharedNfs,
-    /// Write to a volume group that is meant for several hosts or guests at
-    /// once: a host's, or one inside the guest
+    /// Repair in a volume group that is shared with other hosts, or inside the
+    /// guest with other guests, though one of them may be using it
     SharedLvm,
 }
 

@@ -221,6 +221,19 @@ impl Cli {
                 ),
             ));
         }
+        let for_writing = [Allowance::SharedNfs, Allowance::SharedLvm];
+        let of_no_use = for_writing
+            .into_iter()
+            .find(|allowance| self.work.allow.contains(allowance));
+        if let (Some(allowance), true) = (of_no_use, self.work.check || self.work.list) {
+            return Err(Self::command().error(
+                clap::error::ErrorKind::ArgumentConflict,
+                format!(
+                    "--allow {} is of no use with -n and --list: to look at a disk needs no leave",
+                    allowance.name()
+                ),
+            ));
+        }
         if self.work.interactive && self.output.format == OutputFormat::Json {
             return Err(Self::command().error(
                 clap::error::ErrorKind::ArgumentConflict,

@@ -98,6 +98,9 @@ pub const UNFINISHED_PREFIX: &str = ".new-virt-fsck-";
 /// The ledger in the folder of a run.
 pub const LEDGER: &str = "ledger";
 
+/// What the device-mapper UUIDs of all mappings begin with.
+const UUID_PREFIX: &str = "CRYPT-SUBDEV-VIRT-FSCK-";
+
 /// The longest role in the name of a mapping: device-mapper takes 127 bytes in all (`DM_NAME_LEN`
 /// in include/uapi/linux/dm-ioctl.h), and the UUID is longer than the name.
 const LONGEST_ROLE: usize = 60;
@@ -170,7 +173,12 @@ impl MappingName {
     /// of an encrypted one (`_is_lvm_all_but_lv_dev` and `dm_device_is_usable` in
     /// lib/activate/dev_manager.c of LVM2), so it never sees what a guest keeps on ours.
     pub fn uuid(&self) -> String {
-        self.0.replacen(PREFIX, "CRYPT-SUBDEV-VIRT-FSCK-", 1)
+        self.0.replacen(PREFIX, UUID_PREFIX, 1)
+    }
+
+    /// Whether a device-mapper UUID is that of a mapping of some run.
+    pub fn is_uuid_of_ours(uuid: &str) -> bool {
+        uuid.starts_with(UUID_PREFIX)
     }
 
     /// Its node.

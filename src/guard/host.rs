@@ -1,13 +1,117 @@
-//! The host itself: a device that it has mounted or built upon, an image behind a loop device.
+//! The host itself: who on it has an image in use, outside of libvirt.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::guard::family::Family;
+use crate::guard::kernel_users::{self, Places};
+use crate::guard::loops;
+use crate::guard::sysfs::{Device, DeviceKind, Sysfs};
+use crate::names::{ArrayName, MappingName};
 use crate::reach::chain::Chain;
-use crate::reach::identity::{self, Identity, Kind};
+use crate::reach::identity::{Identity, Kind};
+
+/// When the host is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before an engine opens the disks: nothing that lies on them is ours.
+    BeforeOpening,
+    /// While an engine has them open.
+    Meanwhile,
+}
+
+/// Why the host, as far as libvirt knows nothing of it, keeps these disks from being touched; the
+/// sentence begins with the image, and ends with the way out.
+///
+/// The image that the guest writes must not be used by anybody; nobody may write what lies under
+/// it.
+pub fn refusal<'c>(chains: impl IntoIterator<Item = &'c Chain>, moment: Moment) -> Option<String> {
+    let places = Places::of_this_host();
+    let sysfs = Sysfs::at(&places.sysfs);
+    let loops = loops::of_this_host(&sysfs);
+    let held = held_by_us();
+    let ours = |device: &Device| is_ours(device, moment, &held);
+    let mut asked = Vec::new();
+    for chain in chains {
+        for (link, for_writers_only) in
+            std::iter::once((&chain.top, false)).chain(chain.under.iter().map(|link| (link, true)))
+        {
+            asked.extend(link.files().map(|(path, identity)| Asked {
+                path,
+                family: Family::within(identity, &sysfs, &loops, &ours),
+                for_writers_only,
+            }));
+        }
+    }
+    let by_kernel = asked.iter().find_map(|image| {
+        let uses = kernel_users::uses(&image.family, &places);
+        let mut uses = uses.into_iter();
+        let found = uses.find(|one| one.writes || !image.for_writers_only)?;
+        Some(image.is_in_use(&found.words))
+    });
+    by_kernel.or_else(|| {
+        let members = asked.iter().flat_map(|image| image.family.members());
+        let wanted: HashSet<Identity> = members.map(|member| member.identity).collect();
+        let writer = places.processes.writer(&wanted)?;
+        asked.iter().find_map(|image| {
+            let member = image.family.member(&writer.what)?;
+            let way_out = match writer.program.as_str() {
+                // As long as a domain has it.
+                "virtlockd" => "shut down the domain that it is locked for",
+                _ => "end that first",
+            };
+            Some(image.is_in_use(&format!(
+                "{} {} in process {} ({}); {way_out}",
+                member.words(),
+                writer.how.words(),
+                writer.process,
+                writer.program
+            )))
+        })
+    })
+}
+
+/// An image that is asked for.
+struct Asked<'c> {
+    path: &'c Path,
+    family: Family,
+    /// It is only read, as by everybody who has an image on it.
+    for_writers_only: bool,
+}
+
+impl Asked<'_> {
+    fn is_in_use(&self, words: &str) -> String {
+        format!("{} is in use by this host: {words}", self.path.display())
+    }
+}
+
+/// Whether an engine has made a device. Those of other runs are told from ours by the time: before
+/// we have opened anything, none is ours, and after that no other run gets in.
+fn is_ours(device: &Device, moment: Moment, held: &HashSet<u64>) -> bool {
+    let name = device.node.trim_start_matches("/dev/");
+    match &device.kind {
+        DeviceKind::Loop => held.contains(&device.number),
+        DeviceKind::Mapped { uuid, .. } => {
+            moment == Moment::Meanwhile && MappingName::is_uuid_of_ours(uuid)
+        }
+        DeviceKind::Array => moment == Moment::Meanwhile && ArrayName::is_ours(name),
+        DeviceKind::Partition | DeviceKind::Other => false,
+    }
+}
+
+/// The numbers of the devices that this process has open.
+fn held_by_us() -> HashSet<u64> {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let opened = entries.flatten().filter_map(|entry| {
+        let found = std::fs::metadata(entry.path()).ok()?;
+        (found.rdev() != 0).then(|| found.rdev())
+    });
+    opened.collect()
+}
 
 /// Devices held so that the host can neither mount them nor build upon them meanwhile.
 #[derive(Debug, Default)]
@@ -33,13 +137,11 @@ impl HostClaim {
 /// # Errors
 /// Why it must not be touched, with the way out.
 pub fn claim(chain: &Chain) -> Result<HostClaim, String> {
-    let top = std::iter::once((&chain.top.path, chain.top.kind, chain.top.identity));
+    let top = std::iter::once((&chain.top.path, chain.top.kind));
     let data = chain.top.data_file.iter();
-    let data = data.map(|file| (&file.path, file.kind, file.identity));
+    let data = data.map(|file| (&file.path, file.kind));
     let mut claim = HostClaim::default();
-    for (path, kind, identity) in top.chain(data) {
-        // A loop device does not hold what lies under it, whether file or device.
-        refuse_looped(path, identity)?;
+    for (path, kind) in top.chain(data) {
         if kind == Kind::BlockDevice {
             claim.devices.extend(exclusive(path)?);
         }
@@ -59,60 +161,4 @@ fn exclusive(path: &Path) -> Result<Option<File>, String> {
         // Without the right to open it, what comes next says so.
         Err(_) => Ok(None),
     }
-}
-
-fn refuse_looped(path: &Path, image: Identity) -> Result<(), String> {
-    let family = family(image);
-    let is_ours = |file: &Path| {
-        identity::identify(file).is_ok_and(|(identity, _)| family.contains(&identity))
-    };
-    match looped().find(|(_, backing)| is_ours(backing)) {
-        Some((device, _)) => Err(format!(
-            "{} is in use by this host: the loop device {device} lies over it; \
-             losetup -d {device} detaches it when nothing uses it",
-            path.display()
-        )),
-        None => Ok(()),
-    }
-}
-
-/// What shares bytes with an image: itself, and for a device its partitions and the disk it is a
-/// partition of (sysfs: `/sys/dev/block/MAJOR:MINOR`).
-fn family(image: Identity) -> Vec<Identity> {
-    let mut family = vec![image];
-    if let Identity::BlockDevice { number } = image {
-        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
-        let folder = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        let inside = entries.map(|entry| entry.path());
-        let partitions = inside.filter(|inner| inner.join("partition").exists());
-        family.extend(partitions.filter_map(|partition| device_number(&partition)));
-        if folder.join("partition").exists() {
-            family.extend(device_number(&folder.join("..")));
-        }
-    }
-    family
-}
-
-/// `MAJOR:MINOR` in the `dev` file of a device's folder in sysfs.
-fn device_number(folder: &Path) -> Option<Identity> {
-    let text = std::fs::read_to_string(folder.join("dev")).ok()?;
-    let (major, minor) = text.trim().split_once(':')?;
-    let number = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
-    Some(Identity::BlockDevice { number })
-}
-
-/// The loop devices and the files behind them (Documentation/ABI/testing/sysfs-block-loop of
-/// Linux, `loop/backing_file`).
-fn looped() -> impl Iterator<Item = (String, PathBuf)> {
-    let devices = std::fs::read_dir("/sys/block")
-        .into_iter()
-        .flatten()
-        .flatten();
-    devices.filter_map(|device| {
-        let file = std::fs::read(device.path().join("loop/backing_file")).ok()?;
-        let name = device.file_name().into_string().ok()?;
-        let file = std::ffi::OsStr::new(std::str::from_utf8(&file).ok()?.trim_end_matches('\n'));
-        Some((format!("/dev/{name}"), PathBuf::from(file)))
-    })
 }

@@ -123,13 +123,19 @@ fn is_used(image: &File, done: &[u8], barred: &[u8]) -> std::io::Result<bool> {
     Ok(false)
 }
 
-fn is_conflict(error: &std::io::Error) -> bool {
+/// Whether a lock was not had because of somebody else's.
+pub(super) fn is_conflict(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES))
 }
 
 /// Asks for a lock on one byte, or about it; `request` is `F_OFD_SETLK` or `F_OFD_GETLK`.
 #[expect(unsafe_code, reason = "rustix has no locks of open file descriptions")]
-fn fcntl(image: &File, request: i32, kind: i32, byte: u8) -> std::io::Result<libc::flock> {
+pub(super) fn fcntl(
+    image: &File,
+    request: i32,
+    kind: i32,
+    byte: u8,
+) -> std::io::Result<libc::flock> {
     // The process must be 0 for these requests. The types of the constants are not the same on
     // every machine, and all values are small.
     #[expect(clippy::cast_possible_truncation, reason = "0, 1 and 2")]

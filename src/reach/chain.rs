@@ -108,9 +108,16 @@ impl Link {
         self.encryption.as_ref()?.key.as_ref()
     }
 
-    /// The image and its data file.
+    /// The files or devices that hold it: its own, and its data file.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, Identity)> {
+        let data = self.data_file.as_ref();
+        let data = data.map(|file| (file.path.as_path(), file.identity));
+        std::iter::once((self.path.as_path(), self.identity)).chain(data)
+    }
+
+    /// The same, without the paths.
     pub fn identities(&self) -> impl Iterator<Item = Identity> {
-        std::iter::once(self.identity).chain(self.data_file.as_ref().map(|file| file.identity))
+        self.files().map(|(_, identity)| identity)
     }
 }
 

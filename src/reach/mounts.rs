@@ -1,18 +1,55 @@
 //! What is mounted: /proc/self/mountinfo, see proc_pid_mountinfo(5).
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::reach::lines::unescaped;
 
 /// A mounted filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoint {
+    /// The mount's number, which /proc/PID/fdinfo names too.
+    pub number: u64,
+    /// The filesystem's device number; for a filesystem on one block device, that device's.
+    pub device: u64,
     /// Where.
     pub target: PathBuf,
     /// What, by the name it was mounted with.
     pub source: String,
     /// The type.
     pub filesystem: String,
+    /// The options of the filesystem itself, whatever mount one comes by.
+    pub options: String,
+}
+
+impl MountPoint {
+    /// Whether the filesystem itself may be written, by this mount or another.
+    pub fn is_writable(&self) -> bool {
+        !self.has_option("ro")
+    }
+
+    /// Whether the filesystem has an option.
+    pub fn has_option(&self, wanted: &str) -> bool {
+        self.options.split(',').any(|option| option == wanted)
+    }
+}
+
+/// The mount by which a file is reached, whatever its path looks like: the kernel tells its number
+/// (/proc/PID/fdinfo, see proc_pid_fdinfo(5)).
+///
+/// # Errors
+/// When the file cannot be opened, not even to ask, or the mounts cannot be read.
+pub fn of_file(path: &Path) -> std::io::Result<Option<MountPoint>> {
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+    let number = about.lines().find_map(|line| {
+        let number = line.strip_prefix("mnt_id:")?;
+        number.trim().parse::<u64>().ok()
+    });
+    let mut mounts = read()?.into_iter();
+    Ok(mounts.find(|mount| Some(mount.number) == number))
 }
 
 /// All mounts of this process, those on top of others last.
@@ -32,13 +69,28 @@ pub fn parse(text: &str) -> Vec<MountPoint> {
 /// `36 35 98:0 /root /target options optional... - type source options`.
 fn line(line: &str) -> Option<MountPoint> {
     let (mount, filesystem) = line.split_once(" - ")?;
-    let target = mount.split(' ').nth(4)?;
+    let mut mount = mount.split(' ');
+    let number = mount.next()?.parse().ok()?;
+    let device = device_number(mount.nth(1)?)?;
+    let target = mount.nth(1)?;
     let mut filesystem = filesystem.split(' ');
     Some(MountPoint {
+        number,
+        device,
         target: PathBuf::from(unescaped(target)),
         filesystem: filesystem.next()?.to_owned(),
         source: unescaped(filesystem.next()?),
+        options: filesystem.next().unwrap_or_default().to_owned(),
     })
+}
+
+/// A device number as the kernel writes it in /proc and /sys: `MAJOR:MINOR`.
+pub fn device_number(text: &str) -> Option<u64> {
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(rustix::fs::makedev(
+        major.parse().ok()?,
+        minor.parse().ok()?,
+    ))
 }
 
 /// What one sees at a folder: the mount that was made there last.
@@ -70,9 +122,36 @@ mod tests {
                 ("/kvm/my disks", "")
             ]
         );
+        let told: Vec<_> = mounts
+            .iter()
+            .map(|mount| (mount.number, mount.device, mount.is_writable()))
+            .collect();
+        let device = rustix::fs::makedev;
+        assert_eq!(
+            told,
+            [
+                (22, device(254, 1), true),
+                (36, device(254, 3), true),
+                (37, device(0, 40), true)
+            ]
+        );
+        let frozen = parse("1 0 8:1 / /a rw - ext4 /dev/sda1 ro,errors=continue\n");
+        assert!(!frozen.first().unwrap().is_writable());
         let top = topmost(&mounts, Path::new("/kvm/my disks")).unwrap();
         assert_eq!(top.filesystem, "tmpfs");
         assert_eq!(topmost(&mounts, Path::new("/kvm")), None);
+    }
+
+    #[test]
+    fn the_mount_of_a_file() {
+        let of = |path: &str| of_file(Path::new(path)).unwrap().unwrap().target;
+        assert_eq!(of("/proc/version"), Path::new("/proc"));
+        assert_eq!(of("/proc/self/../version"), Path::new("/proc"));
+        let link = tempfile::tempdir().unwrap();
+        let link = link.path().join("link");
+        std::os::unix::fs::symlink("/proc/version", &link).unwrap();
+        assert_eq!(of(link.to_str().unwrap()), Path::new("/proc"));
+        assert!(of_file(Path::new("/proc/no-such-thing")).is_err());
     }
 
     #[test]

@@ -79,10 +79,8 @@ impl HostVolume {
         if group(2) == Some('x') {
             return in_group("which is exported (vgimport makes it usable)");
         }
-        match group(5) {
-            Some('s') => return in_group("which is shared with other hosts (lvmlockd)"),
-            Some('c') => return in_group("which is shared with other hosts (clustered)"),
-            _ => {}
+        if let Some(how) = sharing(&self.group_attributes) {
+            return in_group(&format!("which is shared with other hosts ({how})"));
         }
         if volume(8) == Some('p') {
             return in_group("of which devices are missing");
@@ -94,6 +92,15 @@ impl HostVolume {
             Some('t') => Some("is a thin pool".to_owned()),
             _ => None,
         }
+    }
+}
+
+/// How a volume group is shared with other hosts, if it is, by what LVM says of it (`vg_attr`).
+fn sharing(attributes: &str) -> Option<&'static str> {
+    match attributes.chars().nth(5) {
+        Some('s') => Some("lvmlockd"),
+        Some('c') => Some("clustered"),
+        _ => None,
     }
 }
 
@@ -156,6 +163,48 @@ pub fn parse(answer: &[u8]) -> Result<Vec<HostVolume>, VolumeError> {
         .into_iter()
         .flat_map(|report| report.lv)
         .collect())
+}
+
+#[derive(Deserialize)]
+struct GroupAnswer {
+    report: Vec<GroupReport>,
+}
+
+#[derive(Deserialize)]
+struct GroupReport {
+    vg: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    #[serde(rename = "vg_attr")]
+    attributes: String,
+}
+
+/// How a volume group of the host is shared with other hosts; `None` if it is this host's alone, or
+/// LVM is not installed.
+///
+/// # Errors
+/// When LVM does not answer.
+pub async fn group_sharing(group: &str) -> Result<Option<&'static str>, VolumeError> {
+    // Without it, LVM says nothing of groups that are shared when its lock daemon does not run.
+    let arguments = ["--shared", "--reportformat", "json", "-o", "vg_attr", group];
+    match lvm("vgs", Scope::All, arguments).capture().await {
+        Ok(answer) => sharing_in(&answer.stdout),
+        Err(CmdError::Missing(_)) => Ok(None),
+        Err(error) => Err(VolumeError::Failed(said(&error))),
+    }
+}
+
+/// The same, of the answer of `vgs --reportformat json`.
+fn sharing_in(answer: &[u8]) -> Result<Option<&'static str>, VolumeError> {
+    let answer: GroupAnswer = serde_json::from_slice(answer).map_err(|error| {
+        VolumeError::Failed(format!("vgs gave an answer that cannot be read: {error}"))
+    })?;
+    let groups = answer.report.iter().flat_map(|report| &report.vg);
+    Ok(groups
+        .into_iter()
+        .find_map(|group| sharing(&group.attributes)))
 }
 
 /// Activates a volume.
@@ -319,6 +368,22 @@ mod tests {
         for name in ["cr_hd0", "", "-", "-a", "a-", "a--b", "a-b-c", "--", "---"] {
             assert_eq!(of_dm_name(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn groups_that_are_shared() {
+        for (attributes, shared) in [
+            ("wz--n-", None),
+            ("wz--ns", Some("lvmlockd")),
+            ("wz--nc", Some("clustered")),
+            ("rz-pnc", Some("clustered")),
+            ("", None),
+        ] {
+            let answer =
+                format!(r#"{{"report":[{{"vg":[{{"vg_attr":"{attributes}"}}]}}],"log":[]}}"#);
+            assert_eq!(sharing_in(answer.as_bytes()).unwrap(), shared);
+        }
+        assert!(sharing_in(b"  Failed to find").is_err());
     }
 
     #[test]

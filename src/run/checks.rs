@@ -15,9 +15,10 @@ use crate::layers::filesystem::Filesystem;
 use crate::layers::tree::{Layer, ReadOnly};
 use crate::ledger::Step;
 use crate::report::model::DomainReport;
+use crate::run::guarded::ask_again;
 use crate::run::look::{Looked, not_opened};
 use crate::run::options::{Origin, Run, failed};
-use crate::run::reached::{Reached, ask_again};
+use crate::run::reached::Reached;
 
 /// A filesystem that waits for its checker.
 struct Task<'a> {

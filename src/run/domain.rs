@@ -16,11 +16,12 @@ use crate::guard::claim::{Claim, Claimed};
 use crate::layers::tree::Layer;
 use crate::report::model::{DiskContent, DiskReport, DomainReport};
 use crate::run::checks::check_all;
+use crate::run::guarded::{ask_again, not_claimed, watched};
 use crate::run::hibernation;
 use crate::run::images;
 use crate::run::look::{Looked, disks_of, look};
 use crate::run::options::{Action, Options, Origin, Run, failed};
-use crate::run::reached::{Reached, ask_again, disk_report, not_claimed, reach_all, watched};
+use crate::run::reached::{Reached, disk_report, reach_all};
 use crate::run::unlock::Learned;
 use crate::select::unknown_layers;
 

@@ -7,8 +7,9 @@ use crate::domain::model::Format;
 use crate::layers::tree::LayerPath;
 use crate::ledger::Step;
 use crate::reach::chain::Chain;
+use crate::run::guarded::ask_again;
 use crate::run::options::{Action, Origin, Run, failed};
-use crate::run::reached::{Reached, ask_again};
+use crate::run::reached::Reached;
 use crate::units::Bytes;
 
 /// Checks the images of every disk, and repairs those that were asked for and may be written. A disk

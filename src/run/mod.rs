@@ -2,6 +2,7 @@
 
 pub mod checks;
 pub mod domain;
+pub mod guarded;
 pub mod hibernation;
 pub mod images;
 pub mod look;

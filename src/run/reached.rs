@@ -1,23 +1,21 @@
 //! The disks of a domain on their way: where they are, and whether they may be touched.
 
-use std::collections::HashSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::check::image::{ImageCheck, Usable};
 use crate::check::outcome::Verdict;
 use crate::domain::model::{Disk, Domain};
-use crate::engine::user::nodes::Access;
-use crate::guard;
-use crate::guard::claim::{Claim, ClaimError, Claimed};
+use crate::guard::claim::Claim;
+use crate::guard::family::Family;
 use crate::guard::host::HostClaim;
+use crate::guard::other_hosts::OtherHosts;
 use crate::guard::others::{OtherDisk, Wants};
-use crate::guard::watch::Watched;
-use crate::interrupt::Alarm;
 use crate::reach::chain::Chain;
 use crate::reach::disk::reach;
+use crate::reach::identity::Identity;
 use crate::report::model::{DiskContent, DiskReport};
-use crate::run::options::{Action, Origin, Refused, Run, failed};
+use crate::run::guarded::leave_out_what_is_used;
+use crate::run::options::{Action, Origin, Run};
 
 /// A disk on its way: what was reached, or why not.
 #[derive(Debug)]
@@ -30,6 +28,8 @@ pub struct Reached<'a> {
     pub claim: HostClaim,
     /// What other runs of virt-fsck see.
     pub claims: Vec<Claim>,
+    /// What keeps other hosts off, held to the end, and what is to be said of them.
+    pub other_hosts: OtherHosts,
     /// What came of the check of its images.
     pub image: Option<ImageCheck>,
     /// The commands that would make it exist, when only the plan is asked for.
@@ -48,19 +48,24 @@ impl Reached<'_> {
         }
     }
 
-    /// What is done with its images, which were found.
-    fn wants(&self) -> Option<(&Path, Wants)> {
+    /// What is done with its images, which were found, and with all that shares bytes with them.
+    pub fn wants(&self) -> Option<(&Path, Wants)> {
         let chain = self.chain.as_ref().ok()?;
+        let with_families = |image: Identity| {
+            let family = Family::of(image);
+            let members: Vec<_> = family.members().map(|member| member.identity).collect();
+            members
+        };
         let written = match self.disk.read_only {
             true => Vec::new(),
-            false => chain.written().collect(),
+            false => chain.written().flat_map(with_families).collect(),
         };
-        let read = chain.all().collect();
+        let read = chain.all().flat_map(with_families).collect();
         Some((&chain.top.path, Wants { written, read }))
     }
 
     /// Why the disk must not be touched, if one of these is made of the same.
-    fn refusal(&self, others: &[OtherDisk]) -> Option<String> {
+    pub fn refusal(&self, others: &[OtherDisk]) -> Option<String> {
         let (path, wants) = self.wants()?;
         others.iter().find_map(|other| other.refusal(path, &wants))
     }
@@ -108,162 +113,13 @@ pub async fn reach_all<'d>(
             chain,
             claim: HostClaim::default(),
             claims: Vec::new(),
+            other_hosts: OtherHosts::default(),
             image: None,
             plan,
         });
     }
-    leave_out_what_other_runs_use(run, &mut reached);
-    leave_out_what_others_use(run, &mut reached, origin, notes).await?;
-    leave_out_what_the_host_uses(&mut reached);
+    leave_out_what_is_used(run, &mut reached, origin, notes).await?;
     Ok(reached)
-}
-
-/// Claims the images of each disk, under whatever name another run may find them.
-fn leave_out_what_other_runs_use(run: &Run<'_>, reached: &mut [Reached<'_>]) {
-    // Two disks may have the same image.
-    let mut written = HashSet::new();
-    if run.options.action.writes() {
-        let writable = reached.iter().filter(|disk| !disk.disk.read_only);
-        let chains = writable.filter_map(|disk| disk.chain.as_ref().ok());
-        written.extend(chains.flat_map(Chain::written));
-    }
-    let mut ours = HashSet::new();
-    for disk in reached {
-        let Ok(chain) = &disk.chain else { continue };
-        let images = chain.links().flat_map(|link| {
-            let images = link.identities();
-            images.map(|image| (image, link.path.display().to_string()))
-        });
-        let images: Vec<_> = images.collect();
-        for (image, path) in images {
-            if !ours.insert(image) {
-                continue;
-            }
-            let access = Access::of(written.contains(&image));
-            let base = &run.options.run_base;
-            match Claim::take(base, Claimed::Image(image), access, &path) {
-                Ok(claim) => disk.claims.push(claim),
-                Err(error) => {
-                    ours.remove(&image);
-                    disk.chain = Err(not_claimed(&error));
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// Another run has it, or it cannot be claimed.
-pub fn not_claimed(error: &ClaimError) -> Verdict {
-    match error {
-        ClaimError::Held { .. } => Verdict::Refused(error.to_string()),
-        ClaimError::System { .. } => failed(error),
-    }
-}
-
-async fn leave_out_what_others_use(
-    run: &Run<'_>,
-    reached: &mut [Reached<'_>],
-    origin: &Origin<'_>,
-    notes: &mut Vec<String>,
-) -> Result<(), Verdict> {
-    notes.extend(run.others.silent());
-    let mut others = in_use(run, origin).await?;
-    if run.options.action.writes() {
-        let bases = run.others.bases(origin.libvirt()).await;
-        let bases = bases.map_err(|error| failed(&error))?;
-        others.extend(bases.disks);
-        notes.extend(bases.unknown);
-    }
-    for disk in reached {
-        if let Some(reason) = disk.refusal(&others) {
-            disk.chain = Err(Verdict::Refused(reason));
-        }
-    }
-    Ok(())
-}
-
-/// How long the start of a guest, which the hook or a lock may refuse, is waited for.
-const SETTLED: Duration = Duration::from_secs(30);
-
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Asks once more, because a guest may have been started since: the domain itself, or another
-/// one that uses its disks.
-///
-/// # Errors
-/// The verdict if so.
-pub async fn ask_again(
-    run: &Run<'_>,
-    reached: &[Reached<'_>],
-    origin: &Origin<'_>,
-) -> Result<(), Verdict> {
-    let begun = Instant::now();
-    loop {
-        match ask_once(run, reached, origin).await {
-            Ok(()) => return Ok(()),
-            Err(refused) if refused.may_pass && begun.elapsed() < SETTLED => {
-                tokio::time::sleep(LOOK).await;
-            }
-            Err(refused) => return Err(refused.verdict),
-        }
-    }
-}
-
-async fn ask_once(
-    run: &Run<'_>,
-    reached: &[Reached<'_>],
-    origin: &Origin<'_>,
-) -> Result<(), Refused> {
-    origin.ask()?;
-    let in_use = in_use(run, origin).await.map_err(Refused::for_good)?;
-    for disk in reached {
-        let Some((path, wants)) = disk.wants() else {
-            continue;
-        };
-        for other in &in_use {
-            if let Some(reason) = other.refusal(path, &wants) {
-                return Err(Refused {
-                    verdict: Verdict::Refused(reason),
-                    may_pass: other.is_starting(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn in_use(run: &Run<'_>, origin: &Origin<'_>) -> Result<Vec<OtherDisk>, Verdict> {
-    let in_use = run.others.in_use(origin.libvirt()).await;
-    in_use.map_err(|error| failed(&error))
-}
-
-/// What the watch over the domains is to look for from here on.
-pub fn watched(
-    reached: &[Reached<'_>],
-    domain: &Domain,
-    origin: &Origin<'_>,
-    alarm: Alarm,
-) -> Watched {
-    let disks = reached.iter().filter_map(Reached::wants);
-    Watched {
-        domain: origin.uuid().map(|uuid| (domain.name.clone(), uuid)),
-        disks: disks
-            .map(|(path, wants)| (path.to_owned(), wants))
-            .collect(),
-        alarm,
-    }
-}
-
-fn leave_out_what_the_host_uses(reached: &mut [Reached<'_>]) {
-    for disk in reached {
-        let Ok(chain) = &disk.chain else { continue };
-        match guard::host::claim(chain) {
-            Ok(claim) => disk.claim = claim,
-            Err(reason) => disk.chain = Err(Verdict::Refused(reason)),
-        }
-    }
 }
 
 /// What the report says of a disk before it is opened.
@@ -276,6 +132,7 @@ pub fn disk_report(reached: &Reached<'_>) -> DiskReport {
     if disk.transient {
         notes.push("transient: what the guest writes is dropped when it stops".to_owned());
     }
+    notes.extend(reached.other_hosts.notes.iter().cloned());
     if let Some(image) = &reached.image {
         notes.extend(image.notes.iter().cloned());
     }

@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{Ioctl, IoctlOutput, NoArg, Opcode, Setter, ioctl};
+use rustix::ioctl::{Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, ioctl};
 
 use crate::engine::kernel::wait;
 use crate::engine::user::nodes::Access;
+use crate::reach::identity::Identity;
 use crate::units::{Bytes, SectorSize, Sectors};
 
 const LOOP_CLR_FD: Opcode = 0x4C01;
+const LOOP_GET_STATUS64: Opcode = 0x4C05;
 const LOOP_CONFIGURE: Opcode = 0x4C0A;
 const LOOP_CTL_GET_FREE: Opcode = 0x4C82;
 
@@ -405,6 +407,26 @@ fn configure(device: &File, config: LoopConfig) -> Result<(), Errno> {
 fn clear(device: &File) -> Result<(), Errno> {
     // SAFETY: only loop devices get here; this opcode has no argument.
     unsafe { ioctl(device, NoArg::<LOOP_CLR_FD>::new()) }
+}
+
+/// What lies behind a loop device, whatever its path has become since: `None` if it is free or no
+/// loop device.
+#[expect(unsafe_code, reason = "ioctl(2) is only as safe as its driver")]
+pub fn behind(device: &File) -> Option<Identity> {
+    if !is_loop_device(device) {
+        return None;
+    }
+    // SAFETY: it is a loop device, which writes a whole `struct loop_info64` for this opcode, laid
+    // out as `LoopInfo` is, in which every bit pattern is valid, and reads nothing.
+    let info = unsafe { ioctl(device, Getter::<LOOP_GET_STATUS64, LoopInfo>::new()) }.ok()?;
+    // The kernel's own encoding of device numbers (`huge_encode_dev`) is that of stat(2).
+    Some(match info.rdevice {
+        0 => Identity::File {
+            device: info.device,
+            inode: info.inode,
+        },
+        number => Identity::BlockDevice { number },
+    })
 }
 
 fn is_loop_device(device: &File) -> bool {
