@@ -52,7 +52,8 @@ impl LockManager {
             let path = folder.join(name);
             match std::fs::read(&path) {
                 Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+                // What this user may not read, his libvirt does not either.
+                Err(error) if is_none(error.kind()) => Ok(String::new()),
                 Err(error) => Err((path, error)),
             }
         };
@@ -63,6 +64,13 @@ impl LockManager {
             Some(other) => Self::Other(other.to_owned()),
         })
     }
+}
+
+const fn is_none(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// The system's for root, else the user's own.

@@ -92,9 +92,9 @@ fn objection(call: &Call) -> Option<String> {
             if forgets {
                 Incoming::forget(&note);
             }
-            if checks && let Some(uuid) = domain.and_then(|domain| domain.uuid) {
+            if checks && let Some(domain) = &domain {
                 // libvirt does not listen any more; a check can be made at any other time.
-                let _unqueued = queue::check_soon(uuid);
+                let _unqueued = queue::check_soon(domain);
             }
             None
         }

@@ -14,7 +14,6 @@ use crate::engine::choice::EngineChoice;
 use crate::folders;
 use crate::guard::others::Others;
 use crate::guard::watch::Watch;
-use crate::hook::elsewhere;
 use crate::interrupt::Interrupt;
 use crate::layers::dormant::Headers;
 use crate::layers::filesystem::{Filesystem, FilesystemKind};
@@ -46,8 +45,9 @@ pub enum CheckError {
     Config(#[from] ConfigError),
 }
 
-/// Checks a guest that is about to boot, and makes the repairs that are safe. Everything is closed
-/// again when it returns. Must be called while there is only one thread.
+/// Checks a guest that is about to boot, and makes the repairs that are safe. A shareable disk is
+/// left out: another host may have it mounted. Everything is closed again when it returns. Must be
+/// called while there is only one thread.
 ///
 /// # Errors
 /// When it could not be begun; no disk was touched then.
@@ -58,24 +58,23 @@ pub fn before_start(
     secrecy::keep_memory_private();
     namespace::leave_host_mounts()?;
     let time = settings.time_budget;
+    let mut own = domain.clone();
+    own.disks.retain(|disk| !disk.shareable);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(check(domain, &options(settings), time))
+        .block_on(check(own, &options(settings), time))
 }
 
 async fn check(
-    domain: &Domain,
+    domain: Domain,
     options: &Options,
     time: Duration,
 ) -> Result<Vec<DomainReport>, CheckError> {
     let mut interrupt = Interrupt::listen_until(tokio::time::sleep(time))?;
     recover(&options.run_base).await;
     let mut host = Host::new(None, Vec::new())?;
-    if elsewhere::is_open(&elsewhere::written_by(domain).await) {
-        return Ok(Vec::new());
-    }
-    let guests = Guests::One(domain.clone(), Origin::XmlFile(ORIGIN.to_owned()));
+    let guests = Guests::One(domain, Origin::XmlFile(ORIGIN.to_owned()));
     let mut ledger = Ledger::new(&options.run_base);
     // libvirt waits for the hook, and would not answer.
     let (others, watch) = (Others::default(), Watch::over(Vec::new()));

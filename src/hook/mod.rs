@@ -9,7 +9,6 @@ pub mod answer;
 pub mod call;
 pub mod check;
 pub mod decision;
-pub mod elsewhere;
 pub mod incoming;
 pub mod install;
 pub mod memory;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::cmd::{CmdError, Invocation, Tool};
+use crate::domain::model::Domain;
 use crate::folders;
 use crate::names;
 
@@ -36,32 +37,48 @@ pub enum QueueError {
     Cmd(#[from] CmdError),
 }
 
-/// Has a domain checked in a moment, by systemd where it runs, else by a process of its own.
+/// Has a domain checked in a moment, by systemd where it runs, else by a process of its own. A
+/// shareable disk is left out: another host may have it mounted.
 ///
 /// # Errors
 /// When nobody will do it.
-pub fn check_soon(domain: Uuid) -> Result<(), QueueError> {
+pub fn check_soon(domain: &Domain) -> Result<(), QueueError> {
     let is_root = rustix::process::geteuid().is_root();
     let program = std::env::current_exe()?;
-    if is_root && Path::new(SYSTEMD).is_dir() && by_systemd(&program, domain)? {
+    let (Some(uuid), Some(words)) = (domain.uuid, words(domain, is_root)) else {
+        return Ok(());
+    };
+    let words = std::iter::once(program.into()).chain(words);
+    let words: Vec<OsString> = words.collect();
+    if is_root && Path::new(SYSTEMD).is_dir() && by_systemd(&words, uuid)? {
         return Ok(());
     }
-    by_itself(&program, domain, is_root)
+    by_itself(words, uuid, is_root)
 }
 
-/// The check: it makes all the guard's questions itself.
-fn words(program: &Path, domain: Uuid, is_root: bool) -> impl Iterator<Item = OsString> {
+/// The arguments of the check, which makes all the guard's questions itself; `None` if there is
+/// nothing to check.
+fn words(domain: &Domain, is_root: bool) -> Option<Vec<OsString>> {
     let uri = match is_root {
         true => "qemu:///system",
         false => "qemu:///session",
     };
-    let domain = domain.to_string();
-    let words = ["-c", uri, "-d", &domain, "-q"].map(OsString::from);
-    std::iter::once(program.into()).chain(words)
+    let uuid = domain.uuid?.to_string();
+    let mut words = ["-c", uri, "-d", &uuid, "-q"].map(OsString::from).to_vec();
+    if domain.disks.iter().any(|disk| disk.shareable) {
+        let own = domain.disks.iter().filter(|disk| !disk.shareable);
+        let own = own.map(|disk| OsString::from(format!("--disk={}", disk.target)));
+        let before = words.len();
+        words.extend(own);
+        if words.len() == before {
+            return None;
+        }
+    }
+    Some(words)
 }
 
 /// Whether systemd has taken it over; what it says goes to the journal.
-fn by_systemd(program: &Path, domain: Uuid) -> Result<bool, QueueError> {
+fn by_systemd(words: &[OsString], domain: Uuid) -> Result<bool, QueueError> {
     let arguments = [
         "--quiet".to_owned(),
         "--no-block".to_owned(),
@@ -72,7 +89,7 @@ fn by_systemd(program: &Path, domain: Uuid) -> Result<bool, QueueError> {
         "--".to_owned(),
     ];
     let arguments = arguments.into_iter().map(OsString::from);
-    let arguments = arguments.chain(words(program, domain, true));
+    let arguments = arguments.chain(words.iter().cloned());
     let call = Invocation::new(Tool::SYSTEMD_RUN, arguments);
     match call.detached(None) {
         Ok(mut child) => Ok(ends_well(&mut child)?),
@@ -93,11 +110,11 @@ fn ends_well(child: &mut Child) -> io::Result<bool> {
     }
 }
 
-fn by_itself(program: &Path, domain: Uuid, is_root: bool) -> Result<(), QueueError> {
+fn by_itself(words: Vec<OsString>, domain: Uuid, is_root: bool) -> Result<(), QueueError> {
     let output = output(&names::after_stop(&folders::run_base(), domain))?;
     let script = format!("sleep {DELAY}; exec \"$@\"");
     let script = ["-c", &script, "sh"].map(OsString::from).into_iter();
-    let call = Invocation::new(Tool::SH, script.chain(words(program, domain, is_root)));
+    let call = Invocation::new(Tool::SH, script.chain(words));
     // libvirt starts the hooks of a user's daemon without the variable by which the daemon is found.
     let call = match folders::runtime_folder() {
         Some(folder) if !is_root => call.with_env("XDG_RUNTIME_DIR", folder),
@@ -125,4 +142,36 @@ fn output(path: &Path) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::xml;
+
+    fn asked(disks: &[(&str, &str)]) -> Option<String> {
+        let disks = disks.iter().map(|(target, more)| {
+            format!("<disk type='file'><source file='/a'/><target dev='{target}'/>{more}</disk>")
+        });
+        let xml = format!(
+            "<domain type='kvm'><name>vm1</name><uuid>{}</uuid><devices>{}</devices></domain>",
+            Uuid::from_u128(1),
+            disks.collect::<String>()
+        );
+        let words = words(&xml::parse(&xml).unwrap(), true)?;
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        Some(words.join(" "))
+    }
+
+    #[test]
+    fn a_shareable_disk_is_left_out() {
+        let all = "-c qemu:///system -d 00000000-0000-0000-0000-000000000001 -q";
+        let shared = ("vdb", "<shareable/>");
+        assert_eq!(asked(&[("vda", ""), ("vdc", "")]).unwrap(), all);
+        assert_eq!(
+            asked(&[("vda", ""), shared, ("vdc", "")]).unwrap(),
+            format!("{all} --disk=vda --disk=vdc")
+        );
+        assert_eq!(asked(&[shared]), None);
+    }
 }

@@ -143,6 +143,25 @@ fn a_guest_that_may_go_on_with_memory_is_not_touched() {
     assert!(place.is_sound());
 }
 
+/// Another host may have it mounted, which nothing here tells.
+#[test]
+fn a_shareable_disk_is_not_touched() {
+    let Some(place) = Place::new(ALWAYS) else {
+        return;
+    };
+    place.damaged();
+    let disk = |more: &str| {
+        place.lab.domain(&[&format!(
+            "type='file'|<driver type='qcow2'/><source file='@/disk.qcow2'/>{more}"
+        )]);
+    };
+    disk("<shareable/>");
+    place.leaves(&PREPARE);
+    disk("");
+    place.call(&PREPARE).passes();
+    assert!(place.is_sound());
+}
+
 #[test]
 fn a_disk_that_another_process_has_open_is_not_touched() {
     let Some(place) = Place::new(ALWAYS) else {

@@ -100,3 +100,18 @@ fn the_script_hands_on_what_refuses_a_start_and_nothing_else() {
     std::fs::remove_file(stand_in).unwrap();
     run().passes();
 }
+
+#[test]
+fn the_manual_has_every_option() {
+    let help = Said::of(hook(&support::binary::virt_fsck(), &["hook", "--help"])).stdout;
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/man/virt-fsck.8");
+    let manual = std::fs::read_to_string(manual).unwrap().replace(r"\-", "-");
+    let (_, section) = manual.split_once(".SH THE HOOK OF LIBVIRT\n").unwrap();
+    let section = section.split("\n.SH ").next().unwrap();
+    let words = help.split(|letter: char| !(letter.is_alphanumeric() || letter == '-'));
+    let options: Vec<&str> = words.filter(|word| word.starts_with("--")).collect();
+    assert!(options.contains(&"--hooks-folder"), "{help}");
+    for option in options.iter().filter(|option| **option != "--help") {
+        assert!(section.contains(option), "{option}");
+    }
+}

@@ -22,4 +22,4 @@ mod journals;
 mod layers;
 mod ntfs;
 mod partitions;
-mod shared_storage;
+mod shared_groups;

@@ -270,6 +270,55 @@ fn a_guest_goes_on_when_the_daemon_is_restarted() {
     assert_eq!(before, site.lab.checksum("disk"));
 }
 
+/// A second host: another libvirtd, with files of its own, under another name. Both see the folder `$1`, below /run,
+/// but for the disk: the second one's is a copy, so that it sees as little of who has it open on the first as over a
+/// network.
+const SECOND_HOST: &str = "set -e; hostname second; cd \"$1\"; mkdir second; cp disk second; cp -a /etc/libvirt second/etc
+     echo \"host_uuid = '$(cat /proc/sys/kernel/random/uuid)'\" >>second/etc/libvirtd.conf
+     mount --bind second/etc /etc/libvirt
+     mkdir second/run; mount -t tmpfs tmpfs second/run; mkdir second/\"$1\"; mount --bind . second/\"$1\"
+     touch second/run/virt-fsck-program; mount --bind /run/virt-fsck-program second/run/virt-fsck-program
+     mount --rbind second/run /run; mount --bind \"$1/second/disk\" \"$1/disk\"
+     for folder in lib cache log; do mount -t tmpfs tmpfs /var/$folder/libvirt; done
+     virtlogd -d; libvirtd -d; cat /run/libvirtd.pid";
+
+#[test]
+#[ignore = "runs inside with_a_libvirtd_of_its_own"]
+fn a_guest_that_is_migrated_is_not_touched() {
+    let Some(site) = site("moved", RAW) else {
+        return;
+    };
+    let folder = site.folder();
+    assert!(folder.starts_with("/run/"), "{folder}");
+    site.lab.write("second-host.log", SECOND_HOST);
+    let daemon = site
+        .lab
+        .sh("unshare --mount --uts bash second-host.log $PWD");
+    let daemon = daemon.trim();
+    let there = |line: &str| {
+        site.lab.sh(&format!(
+            "nsenter --target {daemon} --mount virsh -q -c qemu:///system {line}"
+        ))
+    };
+    site.start_paused("moved");
+    let _config = Config::new(ALWAYS);
+    let before = site.lab.checksum("second/disk");
+    let second = format!("qemu+unix:///system?socket=/proc/{daemon}/root/run/libvirt/libvirt-sock");
+    site.virsh(&format!(
+        "migrate --unsafe --persistent moved '{second}' --migrateuri tcp://127.0.0.1"
+    ));
+    assert_eq!(there("domstate moved").trim(), "paused");
+    assert_eq!(before, site.lab.checksum("second/disk"));
+    there("destroy moved");
+    assert_eq!(before, site.lab.checksum("second/disk"));
+    // There it boots now, and is checked.
+    there("start --paused moved");
+    there("destroy moved");
+    assert!(is_sound(&site, "second/disk"));
+    there("undefine moved");
+    site.lab.sh(&format!("kill {daemon}"));
+}
+
 /// libvirt starts the hooks of a user's daemon without the variables by which everything of this user is found.
 #[test]
 #[ignore = "runs inside with_a_libvirtd_of_its_own"]

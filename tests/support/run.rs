@@ -157,7 +157,11 @@ impl<'a> Run<'a> {
                 script += &format!("exec {program}\n");
             }
             let mut command = self.lab.command("unshare");
-            command.args(["--mount", "bash", "-c", &script, "bash", &binary]);
+            // What another test unmounts meanwhile must not stay mounted here.
+            let namespace = ["--mount", "--propagation", "slave"];
+            command
+                .args(namespace)
+                .args(["bash", "-c", &script, "bash", &binary]);
             command
         } else {
             assert!(self.before.is_empty() && self.user.is_none(), "needs root");
