@@ -145,24 +145,28 @@ fn swap() {
         return;
     }
     let lab = Lab::new();
-    // What is mounted is not compared: its bytes come when the kernel likes.
-    lab.sh("truncate -s 16M image; truncate -s 64M disk.log; mke2fs -q -t ext4 disk.log");
+    // What is mounted or swap is not compared: its bytes come when the kernel likes.
+    lab.sh("truncate -s 16M image.log; truncate -s 64M disk.log; mke2fs -q -t ext4 disk.log");
     {
-        let looped = Loop::attach(&lab, "", "image");
+        let looped = Loop::attach(&lab, "", "image.log");
         let Some(_swap) = Swap::on(&lab, &looped.device) else {
             return;
         };
         let way_out = format!("swapoff {} gives it back", looped.device);
         is_refused(&lab, &looped.device, &["it is swap of this host", &way_out]);
-        is_refused(&lab, "image", &["over it is swap of this host", &way_out]);
+        is_refused(
+            &lab,
+            "image.log",
+            &["over it is swap of this host", &way_out],
+        );
     }
     let Some(mount) = Mount::new(&lab, "-o loop disk.log", "mnt") else {
         return;
     };
-    lab.sh("dd if=/dev/zero of=mnt/file bs=1M count=8 status=none; chmod 600 mnt/file");
-    let file = mount.folder.join("file").display().to_string();
+    lab.sh("dd if=/dev/zero of=mnt/file.log bs=1M count=8 status=none; chmod 600 mnt/file.log");
+    let file = mount.folder.join("file.log").display().to_string();
     let _swap = Swap::on(&lab, &file).unwrap();
-    is_refused(&lab, "mnt/file", &["it is swap of this host"]);
+    is_refused(&lab, "mnt/file.log", &["it is swap of this host"]);
 }
 
 /// With O_EXCL, as mount(2), swapon(2) and device-mapper do: whoever it is, the kernel says that
