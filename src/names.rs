@@ -240,8 +240,13 @@ pub fn claim(run_base: &Path, claimed: Claimed) -> PathBuf {
         Claimed::Image(Identity::File { device, inode }) => format!("file-{device}-{inode}"),
         Claimed::Image(Identity::BlockDevice { number }) => format!("block-{number}"),
     };
+    claims(run_base).join(name)
+}
+
+/// The folder of claims.
+pub fn claims(run_base: &Path) -> PathBuf {
     // Not the name of a run's folder, among which it may lie.
-    run_base.join("virt-fsck.claims").join(name)
+    run_base.join("virt-fsck.claims")
 }
 
 /// The note that a guest's memory is on its way to this host.

@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -135,16 +135,37 @@ impl Claim {
     /// # Errors
     /// When that cannot be told.
     pub fn holder(run_base: &Path, claimed: Claimed, access: Access) -> io::Result<Option<Holder>> {
-        let file = match File::open(names::claim(run_base, claimed)) {
-            Ok(file) => file,
+        let opened = is_ours_alone(&names::claims(run_base))
+            .and_then(|()| File::open(names::claim(run_base, claimed)));
+        let file = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            other => other?,
         };
         match rustix::fs::flock(&file, operation(access)) {
             Ok(()) => Ok(None),
             Err(Errno::WOULDBLOCK) => Ok(Some(named_in(&file))),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Takes away the claims of runs that were killed: nobody has them any more.
+    pub fn clear_dead(run_base: &Path) {
+        let folder = names::claims(run_base);
+        if is_ours_alone(&folder).is_err() {
+            return;
+        }
+        let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        for path in files.map(|file| file.path()) {
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
+            let alone = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+            if alone.is_ok() && is_at(&file, &path) {
+                let _stays = std::fs::remove_file(&path);
+            }
+        }
+        // Where others lie, it stays.
+        let _stays = std::fs::remove_dir(&folder);
     }
 
     fn say_who(&mut self) -> io::Result<()> {
@@ -182,14 +203,31 @@ fn open_or_make(path: &Path) -> io::Result<File> {
             .recursive(true)
             .mode(0o755)
             .create(folder)?;
+        is_ours_alone(folder)?;
     }
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
     OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o644)
+        .custom_flags(flags)
         .open(path)
+}
+
+/// Without a folder of his own, a plain user's claims lie where others can make files too: what they
+/// have made there must not be written to.
+fn is_ours_alone(folder: &Path) -> io::Result<()> {
+    let found = std::fs::symlink_metadata(folder)?;
+    let is_ours = found.uid() == rustix::process::geteuid().as_raw();
+    match found.is_dir() && is_ours && found.mode() & 0o022 == 0 {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "its folder is not ours alone",
+        )),
+    }
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -276,6 +314,41 @@ mod tests {
         let holder = Claim::holder(base.path(), VM1, Access::Write).unwrap();
         assert_eq!(holder, None);
         let _claim = take(base.path(), VM1, Access::Write).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_taken_away_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path();
+        let lives = take(base, VM1, Access::Write).unwrap();
+        let read = take(base, IMAGE, Access::ReadOnly).unwrap();
+        std::fs::write(names::claim(base, VM2), "1\n").unwrap();
+        Claim::clear_dead(base);
+        assert!(!names::claim(base, VM2).exists());
+        take(base, VM1, Access::Write).unwrap_err();
+        take(base, IMAGE, Access::Write).unwrap_err();
+        drop((lives, read));
+        std::fs::create_dir(names::claims(base)).unwrap();
+        std::fs::write(names::claim(base, VM2), "1\n").unwrap();
+        Claim::clear_dead(base);
+        assert_eq!(std::fs::read_dir(base).unwrap().count(), 0);
+        Claim::clear_dead(base);
+    }
+
+    #[test]
+    fn nothing_is_written_where_others_may_have_made_something() {
+        use std::os::unix::fs::PermissionsExt;
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path();
+        let folder = names::claims(base);
+        std::fs::create_dir(&folder).unwrap();
+        let precious = base.join("precious");
+        std::fs::write(&precious, "kept").unwrap();
+        std::os::unix::fs::symlink(&precious, names::claim(base, VM1)).unwrap();
+        take(base, VM1, Access::Write).unwrap_err();
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
+        take(base, VM2, Access::Write).unwrap_err();
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "kept");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 
 use crate::cause;
+use crate::guard::claim::Claim;
 use crate::ledger::book::{self, Line};
 use crate::ledger::step::Step;
 use crate::ledger::undo;
@@ -57,9 +58,10 @@ fn steps(count: usize) -> String {
     }
 }
 
-/// Takes back what dead runs have left, the newest step first. Runs that live are left alone: they
+/// Takes back what dead runs have left, their claims and then the newest step first. Runs that live are left alone: they
 /// hold the lock on their ledger.
 pub async fn recover(base: &Path) -> Vec<Recovered> {
+    Claim::clear_dead(base);
     let mut all = Vec::new();
     for folder in run_folders(base) {
         if let Some(recovered) = one(&folder).await {
