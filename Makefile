@@ -25,7 +25,7 @@ test: ## format, lints and tests
 	tests/install-tools build run test bench-vm
 	@$(MAKE) --no-print-directory lint
 	cargo build --release --locked
-	VIRT_FSCK_BINARY=$(VIRT_FSCK) cargo test --locked
+	VIRT_FSCK_BINARY=$(VIRT_FSCK) cargo test --locked --no-fail-fast
 
 bench: ## measure against the bare checkers (needs 13 GB of disk and some minutes)
 	tests/install-tools build run bench

@@ -10,6 +10,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
@@ -24,6 +25,10 @@ const LONGEST: u64 = 64;
 
 /// How often a claim whose file has just been taken away is tried again.
 const ATTEMPTS: usize = 100;
+
+/// For so long a lock is waited for: whoever only looks who has a claim, or takes away that of a
+/// killed run, has it for a moment.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// No claim.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +108,7 @@ impl Claim {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.map_err(system)?,
             };
-            match rustix::fs::flock(&file, operation(access)) {
+            match lock(&file, access) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     return Err(ClaimError::Held {
@@ -141,7 +146,7 @@ impl Claim {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        match rustix::fs::flock(&file, operation(access)) {
+        match lock(&file, access) {
             Ok(()) => Ok(None),
             Err(Errno::WOULDBLOCK) => Ok(Some(named_in(&file))),
             Err(error) => Err(error.into()),
@@ -190,10 +195,19 @@ impl Drop for Claim {
     }
 }
 
-const fn operation(access: Access) -> FlockOperation {
-    match access {
+fn lock(file: &File, access: Access) -> Result<(), Errno> {
+    let operation = match access {
         Access::ReadOnly => FlockOperation::NonBlockingLockShared,
         Access::Write => FlockOperation::NonBlockingLockExclusive,
+    };
+    let began = Instant::now();
+    loop {
+        match rustix::fs::flock(file, operation) {
+            Err(Errno::WOULDBLOCK) if began.elapsed() < MOMENT => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
     }
 }
 
@@ -333,6 +347,23 @@ mod tests {
         Claim::clear_dead(base);
         assert_eq!(std::fs::read_dir(base).unwrap().count(), 0);
         Claim::clear_dead(base);
+    }
+
+    #[test]
+    fn whoever_only_looks_keeps_nobody_off() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path();
+        std::fs::create_dir(names::claims(base)).unwrap();
+        std::fs::write(names::claim(base, VM1), "1\n").unwrap();
+        let looks = File::open(names::claim(base, VM1)).unwrap();
+        rustix::fs::flock(&looks, FlockOperation::NonBlockingLockExclusive).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(5));
+                drop(looks);
+            });
+            let _claim = take(base, VM1, Access::Write).unwrap();
+        });
     }
 
     #[test]
