@@ -312,7 +312,7 @@ damaged_ext4() {
     sound_ext4 "$1"
     printf '%s\n' 'clri /d/f7' 'sif /d/f9 links_count 4' 'sif /d/f8 mode 0' >commands
     quietly debugfs -w -f commands "$1"
-    blockdev --flushbufs "$1"
+    [[ ! -b $1 ]] || blockdev --flushbufs "$1"
 }
 
 # The same, sound, as the kernel leaves it when the power fails: its journal must be replayed.
