@@ -108,14 +108,7 @@ fn a_guest_does_not_start_while_it_is_checked() {
     let Some(site) = site("claimed", RAW) else {
         return;
     };
-    let folder = site.folder();
-    site.lab.script(
-        "tools/e2fsck",
-        &format!(
-            "touch {folder}/begun.log; while [[ ! -e {folder}/go-on.log ]]; do sleep 0.05; done\n\
-             exec /sbin/e2fsck \"$@\"\n"
-        ),
-    );
+    site.has_an_e2fsck_that_waits();
     let mut check = Check::start(&site, "claimed");
     until("the check", || site.lab.file("begun.log").exists());
     let said = site.virsh_fails("start --paused claimed");

@@ -20,14 +20,7 @@ fn a_guest_cannot_start_while_it_is_checked() {
     let Some(site) = site_with_a_disk() else {
         return;
     };
-    let folder = site.folder();
-    site.lab.script(
-        "tools/e2fsck",
-        &format!(
-            "touch {folder}/begun.log; while [[ ! -e {folder}/go-on.log ]]; do sleep 0.05; done\n\
-             exec /sbin/e2fsck \"$@\"\n"
-        ),
-    );
+    site.has_an_e2fsck_that_waits();
     for mode in ["-n", "-y"] {
         let run = site.lab.virt_fsck(&format!("-d vm {mode}"));
         let mut running = run.tools_in("tools").start();

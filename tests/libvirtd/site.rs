@@ -100,6 +100,16 @@ impl Site {
         self.lab.sh(&format!("losetup --detach {device}"));
         (device, held)
     }
+
+    /// An e2fsck in `tools` that makes `begun.log`, waits for `go-on.log`, and then does its work.
+    pub fn has_an_e2fsck_that_waits(&self) {
+        let folder = self.folder();
+        let script = format!(
+            "touch {folder}/begun.log; while [[ ! -e {folder}/go-on.log ]]; do sleep 0.05; done\n\
+             exec /sbin/e2fsck \"$@\"\n"
+        );
+        self.lab.script("tools/e2fsck", &script);
+    }
 }
 
 impl Drop for Site {

@@ -1,6 +1,8 @@
 //! A guest that starts all the same: QEMU's locks on block devices are seen by nobody, so its start is
 //! not kept off, and the checker must go at once.
 
+use std::fs::File;
+
 use crate::site::Site;
 use crate::support::run::Running;
 
@@ -8,7 +10,15 @@ use crate::support::run::Running;
 const STUBBORN: &str = "exec 9<>\"${@: -1}\"; trap '' TERM; touch FOLDER/begun.log\n\
                         while [[ -e FOLDER/begun.log ]]; do sleep 0.05; done\n";
 
-/// A domain on a loop device, and its check when e2fsck has begun.
+/// A disk of a domain that is a sound ext4 on a loop device, which goes with what is held.
+fn ext4_on_a_device(site: &Site) -> (String, String, File) {
+    site.lab.ext4("disk");
+    let (device, held) = site.loop_device("disk");
+    let disk = format!("type='block'|<driver type='raw'/><source dev='{device}'/>");
+    (disk, device, held)
+}
+
+/// The check of a domain when e2fsck has begun.
 fn begun<'a>(site: &'a Site, words: &str) -> Running<'a> {
     let folder = site.folder();
     let script = STUBBORN.replace("FOLDER", &folder);
@@ -24,9 +34,7 @@ fn the_domain_itself() {
     let Some(site) = Site::new() else {
         return;
     };
-    site.lab.ext4("disk");
-    let (device, _held) = site.loop_device("disk");
-    let block = format!("type='block'|<driver type='raw'/><source dev='{device}'/>");
+    let (block, _device, _held) = ext4_on_a_device(&site);
     site.define("vm", &[&block]);
     for mode in ["-n", "-y"] {
         let running = begun(&site, &format!("-d vm {mode}"));
@@ -48,10 +56,8 @@ fn another_one_with_the_same_disk() {
     let Some(site) = Site::new() else {
         return;
     };
-    site.lab.ext4("disk");
+    let (block, _device, _held) = ext4_on_a_device(&site);
     site.lab.ext4("own");
-    let (device, _held) = site.loop_device("disk");
-    let block = format!("type='block'|<driver type='raw'/><source dev='{device}'/>");
     let own = "type='file'|<driver type='raw'/><source file='@/own'/>";
     site.define("vm", &[&block]);
     site.define("other", &[own, &block]);
@@ -87,9 +93,7 @@ fn a_second_run_names_the_first() {
     let Some(site) = Site::new() else {
         return;
     };
-    site.lab.ext4("disk");
-    let (device, _held) = site.loop_device("disk");
-    let block = format!("type='block'|<driver type='raw'/><source dev='{device}'/>");
+    let (block, device, _held) = ext4_on_a_device(&site);
     site.define("vm", &[&block]);
     site.define("other", &[&block]);
     let running = begun(&site, "-d vm -y");
