@@ -1,16 +1,21 @@
 //! Where the folders of runs lie.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the folder of a run goes, with its ledger and its mount points: `/run/virt-fsck` for root,
 /// else the user's runtime folder, else the folder for temporary files. Nothing with a name that others know is made in a folder that others can
 /// write to.
 pub fn run_base() -> PathBuf {
     if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/run/virt-fsck");
+        return run_base_of_root().to_owned();
     }
     runtime_folder().unwrap_or_else(std::env::temp_dir)
+}
+
+/// Where those of root go.
+pub fn run_base_of_root() -> &'static Path {
+    Path::new("/run/virt-fsck")
 }
 
 /// A plain user's runtime folder: `$XDG_RUNTIME_DIR`, else where systemd makes it (pam_systemd(8)),

@@ -6,6 +6,7 @@
 #[path = "support/binary.rs"]
 mod binary;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -69,6 +70,10 @@ fn run(scenarios: &[String]) {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let text = format!("{told}{}", String::from_utf8_lossy(&output.stderr));
     eprintln!("{text}");
+    // How long each took is told also when all is well, past what keeps a test's words back.
+    let times = told.lines().filter(|line| line.starts_with("ok "));
+    let times: String = times.map(|line| format!("bench-vm: {line}\n")).collect();
+    std::io::stderr().write_all(times.as_bytes()).unwrap();
     assert!(output.status.success(), "{text}");
     for name in scenarios {
         let passed = format!("ok {name} ");

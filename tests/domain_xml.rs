@@ -53,7 +53,7 @@ const READ: &[(&str, &[&str])] = &[
         &[
             "vda Disk 512 read-only: Raw File /images/a.img <- as recorded",
             "vdb Disk 512 shareable: Raw File /images/b.img <- as recorded",
-            "vdc Disk 512 transient: Raw File /images/c.img <- as recorded",
+            "vdc Disk 512 transient shared-backing: Raw File /images/c.img <- as recorded",
         ],
     ),
     (

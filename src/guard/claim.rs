@@ -231,10 +231,11 @@ fn open_or_make(path: &Path) -> io::Result<File> {
 }
 
 /// Without a folder of his own, a plain user's claims lie where others can make files too: what they
-/// have made there must not be written to.
+/// have made there must not be written to. What root has made is no other's.
 fn is_ours_alone(folder: &Path) -> io::Result<()> {
     let found = std::fs::symlink_metadata(folder)?;
-    let is_ours = found.uid() == rustix::process::geteuid().as_raw();
+    let owner = rustix::fs::Uid::from_raw(found.uid());
+    let is_ours = owner.is_root() || owner == rustix::process::geteuid();
     match found.is_dir() && is_ours && found.mode() & 0o022 == 0 {
         true => Ok(()),
         false => Err(io::Error::new(

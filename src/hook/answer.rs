@@ -133,10 +133,14 @@ fn facts(call: &Call, base: &Path, note: &Path, domain: Option<&Domain>) -> Fact
     }
 }
 
-/// Who works on the guest, or, under another domain's name, on an image that it will use.
+/// Who works on the guest, or, under another domain's name, on an image that it will use: a run of
+/// this user's, or of root's.
 fn holder(base: &Path, domain: Option<&Domain>) -> Option<Holder> {
     let domain = domain?;
-    let held = |claimed, access| Claim::holder(base, claimed, access).ok().flatten();
+    let held = |claimed, access| {
+        let mut bases = [base, folders::run_base_of_root()].into_iter();
+        bases.find_map(|base| Claim::holder(base, claimed, access).ok().flatten())
+    };
     let by_name = domain.uuid.map(Claimed::Domain);
     let of_domain = by_name.and_then(|claimed| held(claimed, Access::Write));
     of_domain.or_else(|| {
