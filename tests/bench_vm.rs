@@ -16,7 +16,7 @@ const LIMIT: u32 = 3000;
 
 /// How the scenarios are called that have virt-fsck killed at many moments, and some more: they take
 /// as long as all others, and have a machine of their own, which runs at the same time.
-const SECOND_MACHINE: [&str; 4] = ["guest-luks", "kill-", "raid", "random-"];
+const SECOND_MACHINE: [&str; 5] = ["guest-luks", "kill-", "raid", "random-", "volume-"];
 
 fn is_for_the_second_machine(scenario: &str) -> bool {
     let mut beginnings = SECOND_MACHINE.iter();

@@ -1,6 +1,7 @@
 //! What shares bytes with an image: what lies on it, and what it lies on, as far as that goes.
 
-use crate::guard::loops::{self, Looped};
+use crate::guard::devices::Devices;
+use crate::guard::loops::Looped;
 use crate::guard::sysfs::{Device, DeviceKind, Sysfs};
 use crate::reach::identity::Identity;
 
@@ -78,11 +79,9 @@ impl Member {
 }
 
 impl Family {
-    /// The family of an image on this host.
-    pub fn of(image: Identity) -> Self {
-        let sysfs = Sysfs::at("/sys");
-        let loops = loops::of_this_host(&sysfs);
-        Self::within(image, &sysfs, &loops, &|_| false)
+    /// The family of an image among the devices of this host.
+    pub fn of(image: Identity, devices: &Devices) -> Self {
+        Self::within(image, &devices.sysfs, &devices.loops, &|_| false)
     }
 
     /// The family of an image among the devices of `sysfs`, of which `loops` are in use; without

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::guard::devices::Devices;
 use crate::guard::family::Family;
-use crate::guard::kernel_users::{self, Places};
-use crate::guard::loops;
-use crate::guard::sysfs::{Device, DeviceKind, Sysfs};
+use crate::guard::kernel_users::{KernelUsers, Places};
+use crate::guard::processes::Writer;
+use crate::guard::sysfs::{Device, DeviceKind};
 use crate::names::{ArrayName, MappingName};
 use crate::reach::chain::Chain;
 use crate::reach::identity::{Identity, Kind};
@@ -24,40 +25,57 @@ pub enum Moment {
     Meanwhile,
 }
 
-/// Why the host, as far as libvirt knows nothing of it, keeps these disks from being touched; the
-/// sentence begins with the image, and ends with the way out.
+/// Why the host, as far as libvirt knows nothing of it, keeps each of these disks from being touched;
+/// the sentence begins with the image, and ends with the way out. The host is asked once for all.
 ///
 /// The image that the guest writes must not be used by anybody; nobody may write what lies under
 /// it.
-pub fn refusal<'c>(chains: impl IntoIterator<Item = &'c Chain>, moment: Moment) -> Option<String> {
+pub fn refusals(chains: &[&Chain], devices: &Devices, moment: Moment) -> Vec<Option<String>> {
     let places = Places::of_this_host();
-    let sysfs = Sysfs::at(&places.sysfs);
-    let loops = loops::of_this_host(&sysfs);
     let held = held_by_us();
     let ours = |device: &Device| is_ours(device, moment, &held);
-    let mut asked = Vec::new();
-    for chain in chains {
-        for (link, for_writers_only) in
-            std::iter::once((&chain.top, false)).chain(chain.under.iter().map(|link| (link, true)))
-        {
-            asked.extend(link.files().map(|(path, identity)| Asked {
-                path,
-                family: Family::within(identity, &sysfs, &loops, &ours),
-                for_writers_only,
-            }));
-        }
-    }
-    let by_kernel = asked.iter().find_map(|image| {
-        let uses = kernel_users::uses(&image.family, &places);
-        let mut uses = uses.into_iter();
+    let disks: Vec<Vec<Asked<'_>>> = chains
+        .iter()
+        .map(|chain| images_of(chain, devices, &ours))
+        .collect();
+    let kernel = KernelUsers::now(&places);
+    let members = disks.iter().flatten().flat_map(|one| one.family.members());
+    let wanted: HashSet<Identity> = members.map(|member| member.identity).collect();
+    let writers = places.processes.writers(&wanted);
+    let refusals = disks
+        .iter()
+        .map(|images| used_by_kernel(images, &kernel).or_else(|| written_by(images, &writers)));
+    refusals.collect()
+}
+
+fn images_of<'c>(
+    chain: &'c Chain,
+    devices: &Devices,
+    ours: &dyn Fn(&Device) -> bool,
+) -> Vec<Asked<'c>> {
+    let top = std::iter::once((&chain.top, false));
+    let links = top.chain(chain.under.iter().map(|link| (link, true)));
+    let images = links.flat_map(|(link, for_writers_only)| {
+        link.files().map(move |(path, identity)| Asked {
+            path,
+            family: Family::within(identity, &devices.sysfs, &devices.loops, ours),
+            for_writers_only,
+        })
+    });
+    images.collect()
+}
+
+fn used_by_kernel(images: &[Asked<'_>], kernel: &KernelUsers) -> Option<String> {
+    images.iter().find_map(|image| {
+        let mut uses = kernel.uses(&image.family).into_iter();
         let found = uses.find(|one| one.writes || !image.for_writers_only)?;
         Some(image.is_in_use(&found.words))
-    });
-    by_kernel.or_else(|| {
-        let members = asked.iter().flat_map(|image| image.family.members());
-        let wanted: HashSet<Identity> = members.map(|member| member.identity).collect();
-        let writer = places.processes.writer(&wanted)?;
-        asked.iter().find_map(|image| {
+    })
+}
+
+fn written_by(images: &[Asked<'_>], writers: &[Writer]) -> Option<String> {
+    writers.iter().find_map(|writer| {
+        images.iter().find_map(|image| {
             let member = image.family.member(&writer.what)?;
             let way_out = match writer.program.as_str() {
                 // As long as a domain has it.

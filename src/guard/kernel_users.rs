@@ -13,7 +13,7 @@ use crate::guard::served;
 use crate::guard::sysfs::DeviceKind;
 use crate::reach::identity::{self, Identity};
 use crate::reach::lines::unescaped;
-use crate::reach::mounts;
+use crate::reach::mounts::{self, MountPoint};
 
 /// A use of an image, or of what shares bytes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +33,72 @@ impl Use {
     }
 }
 
-/// Every use, the ones that say most first.
-pub fn uses(family: &Family, places: &Places) -> Vec<Use> {
-    let mut uses = mounted(family, &places.processes);
-    uses.extend(swapped(family, &places.processes));
-    uses.extend(btrfs(family, &places.sysfs));
-    uses.extend(served::by_the_kernel(family, &places.sysfs));
-    uses.extend(held(family));
-    uses
+/// What the kernel does with this host's files and devices, at one moment.
+#[derive(Debug, Default)]
+pub struct KernelUsers {
+    mounts: Vec<Mounted>,
+    swaps: Vec<(Identity, PathBuf)>,
+    /// The devices of btrfs that are mounted, and which of them it is.
+    btrfs: Vec<(Identity, String)>,
+    served: Vec<(Identity, String)>,
+}
+
+/// A mount, in whatever mount namespace.
+#[derive(Debug)]
+struct Mounted {
+    mount: MountPoint,
+    /// In which, unless it is the host's own.
+    whose: String,
+}
+
+impl KernelUsers {
+    /// What it does now.
+    pub fn now(places: &Places) -> Self {
+        Self {
+            mounts: mounts_of_all(&places.processes),
+            swaps: swaps(&places.processes),
+            btrfs: btrfs(&places.sysfs),
+            served: served::by_the_kernel(&places.sysfs),
+        }
+    }
+
+    /// Every use of what is in a family, the ones that say most first.
+    pub fn uses(&self, family: &Family) -> Vec<Use> {
+        let mounted = self.mounts.iter().filter_map(|one| {
+            let number = one.mount.device;
+            let member = family.member(&Identity::BlockDevice { number })?;
+            Some(Use {
+                words: format!(
+                    "{} is mounted at {}{}; unmount it first",
+                    member.words(),
+                    one.mount.target.display(),
+                    one.whose
+                ),
+                writes: one.mount.is_writable(),
+            })
+        });
+        let swapped = self.swaps.iter().filter_map(|(identity, path)| {
+            Some(Use::new(format!(
+                "{} is swap of this host; swapoff {} gives it back",
+                family.member(identity)?.words(),
+                path.display()
+            )))
+        });
+        let btrfs = self.btrfs.iter().filter_map(|(identity, filesystem)| {
+            Some(Use::new(format!(
+                "{} is part of the mounted btrfs {filesystem}; unmount it first",
+                family.member(identity)?.words(),
+            )))
+        });
+        let served = self.served.iter().filter_map(|(identity, server)| {
+            Some(Use::new(format!(
+                "{} is served by {server}; stop that first",
+                family.member(identity)?.words(),
+            )))
+        });
+        let uses = mounted.chain(swapped).chain(btrfs).chain(served);
+        uses.chain(held(family)).collect()
+    }
 }
 
 /// Where the kernel tells.
@@ -64,68 +122,42 @@ impl Places {
 
 /// Mounts in all mount namespaces but our own: what is mounted there, we have mounted, or it is
 /// mounted outside too.
-fn mounted(family: &Family, processes: &Processes) -> Vec<Use> {
+fn mounts_of_all(processes: &Processes) -> Vec<Mounted> {
     let mut seen: HashSet<PathBuf> = processes.own_mount_namespace().into_iter().collect();
     // Where people look for mounts first.
     let outer = processes.outer_mount_namespace();
     let plain = [outer, processes.mount_namespace(1)];
-    let mut uses = Vec::new();
+    let mut all = Vec::new();
     for process in processes.numbers() {
         // What may not be known of a process, its mounts may not either.
         let Some(namespace) = processes.mount_namespace(process) else {
             continue;
         };
-        if seen.insert(namespace.clone()) {
-            let is_of_the_host = plain.contains(&Some(namespace));
-            uses.extend(mounted_for(process, is_of_the_host, family, processes));
+        if !seen.insert(namespace.clone()) {
+            continue;
         }
-    }
-    uses
-}
-
-fn mounted_for(
-    process: u32,
-    is_of_the_host: bool,
-    family: &Family,
-    processes: &Processes,
-) -> Vec<Use> {
-    let text = fs::read(processes.of(process, "mountinfo")).unwrap_or_default();
-    let mounts = mounts::parse(&String::from_utf8_lossy(&text));
-    let whose = match is_of_the_host {
-        true => String::new(),
-        false => format!(
-            " in the mount namespace of process {process} ({})",
-            processes.program(process)
-        ),
-    };
-    let found = mounts.iter().filter_map(|mount| {
-        let device = Identity::BlockDevice {
-            number: mount.device,
-        };
-        let member = family.member(&device)?;
-        Some(Use {
-            words: format!(
-                "{} is mounted at {}{whose}; unmount it first",
-                member.words(),
-                mount.target.display()
+        let whose = match plain.contains(&Some(namespace)) {
+            true => String::new(),
+            false => format!(
+                " in the mount namespace of process {process} ({})",
+                processes.program(process)
             ),
-            writes: mount.is_writable(),
-        })
-    });
-    found.collect()
+        };
+        let text = fs::read(processes.of(process, "mountinfo")).unwrap_or_default();
+        let mounts = mounts::parse(&String::from_utf8_lossy(&text)).into_iter();
+        all.extend(mounts.map(|mount| Mounted {
+            mount,
+            whose: whose.clone(),
+        }));
+    }
+    all
 }
 
-fn swapped(family: &Family, processes: &Processes) -> Vec<Use> {
+fn swaps(processes: &Processes) -> Vec<(Identity, PathBuf)> {
     let text = fs::read_to_string(processes.everywhere("swaps")).unwrap_or_default();
-    let swaps = swap_paths(&text).into_iter();
-    let found = swaps.filter_map(|path| {
+    let found = swap_paths(&text).into_iter().filter_map(|path| {
         let (identity, _) = identity::identify(&path).ok()?;
-        let member = family.member(&identity)?;
-        Some(Use::new(format!(
-            "{} is swap of this host; swapoff {} gives it back",
-            member.words(),
-            path.display()
-        )))
+        Some((identity, path))
     });
     found.collect()
 }
@@ -138,28 +170,24 @@ fn swap_paths(text: &str) -> Vec<PathBuf> {
 }
 
 /// A btrfs of several devices is mounted under a number of its own.
-fn btrfs(family: &Family, sysfs: &Path) -> Vec<Use> {
-    let mut uses = Vec::new();
+fn btrfs(sysfs: &Path) -> Vec<(Identity, String)> {
+    let mut members = Vec::new();
     for filesystem in entries(&sysfs.join("fs/btrfs")) {
+        let name = filesystem.file_name().unwrap_or_default();
         for device in entries(&filesystem.join("devices")) {
             let number = fs::read_to_string(device.join("dev")).ok();
-            let number = number.and_then(|text| mounts::device_number(&text));
-            let member = number.and_then(|number| family.member(&Identity::BlockDevice { number }));
-            if let Some(member) = member {
-                uses.push(Use::new(format!(
-                    "{} is part of the mounted btrfs {}; unmount it first",
-                    member.words(),
-                    filesystem.file_name().unwrap_or_default().display()
-                )));
+            if let Some(number) = number.and_then(|text| mounts::device_number(&text)) {
+                let name = name.display().to_string();
+                members.push((Identity::BlockDevice { number }, name));
             }
         }
     }
-    uses
+    members
 }
 
 /// Devices that the kernel has made of it. Partitions are none: they are always there.
-fn held(family: &Family) -> Vec<Use> {
-    family.members().filter_map(device_upon).collect()
+fn held(family: &Family) -> impl Iterator<Item = Use> {
+    family.members().filter_map(device_upon)
 }
 
 fn device_upon(member: &Member) -> Option<Use> {
@@ -244,7 +272,11 @@ mod tests {
             fs::write(folder.join("mountinfo"), text).unwrap();
             fs::write(folder.join("comm"), "a program\n").unwrap();
         }
-        let uses = mounted(&family(&fake, disk), &Processes::at(proc.path()));
+        let users = KernelUsers {
+            mounts: mounts_of_all(&Processes::at(proc.path())),
+            ..KernelUsers::default()
+        };
+        let uses = users.uses(&family(&fake, disk));
         assert_eq!(
             words(&uses),
             [
@@ -288,7 +320,7 @@ mod tests {
         fake.lay("drbd0", "sda");
         let family = family(&fake, disk);
         assert_eq!(
-            words(&held(&family)),
+            words(&KernelUsers::default().uses(&family)),
             [
                 (
                     "the array /dev/md0 lies over it; mdadm --stop /dev/md0 stops it when nothing \
@@ -325,8 +357,12 @@ mod tests {
         let devices = fake.root.path().join("fs/btrfs/6a7e1b5e/devices");
         fs::create_dir_all(&devices).unwrap();
         symlink(fake.root.path().join("devices/sdb"), devices.join("sdb")).unwrap();
+        let users = KernelUsers {
+            btrfs: btrfs(fake.root.path()),
+            ..KernelUsers::default()
+        };
         assert_eq!(
-            words(&btrfs(&family(&fake, second), fake.root.path())),
+            words(&users.uses(&family(&fake, second))),
             [(
                 "it is part of the mounted btrfs 6a7e1b5e; unmount it first",
                 true

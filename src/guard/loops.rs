@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::fs::OFlags;
 
 use crate::engine::kernel::loops::behind;
-use crate::guard::sysfs::{Device, DeviceKind, Sysfs};
+use crate::guard::sysfs::{Device, Sysfs};
 use crate::reach::identity::{self, Identity};
 
 /// A loop device that is in use.
@@ -23,9 +23,7 @@ pub struct Looped {
 
 /// All loop devices of the host behind which something is known to lie.
 pub fn of_this_host(sysfs: &Sysfs) -> Vec<Looped> {
-    let mut devices = sysfs.whole_devices();
-    devices.retain(|device| device.kind == DeviceKind::Loop);
-    devices.into_iter().filter_map(looped).collect()
+    sysfs.loops().into_iter().filter_map(looped).collect()
 }
 
 /// The driver tells the very file, also where its path leads elsewhere by now, or is one of another

@@ -1,6 +1,7 @@
 //! MAY WE? Every reason not to touch a disk.
 
 pub mod claim;
+pub mod devices;
 pub mod domain;
 pub mod drivers;
 pub mod family;
@@ -9,7 +10,7 @@ pub mod image_lock;
 mod kernel_users;
 pub mod lease;
 pub mod lock_manager;
-mod loops;
+pub mod loops;
 pub mod other_hosts;
 pub mod others;
 pub mod processes;

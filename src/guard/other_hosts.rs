@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::allow::Allowance;
 use crate::cause;
 use crate::domain::model::Disk;
+use crate::guard::devices::Devices;
 use crate::guard::lease::{self, Lease, LeaseError};
 use crate::guard::lock_manager::LockManager;
 use crate::guard::shared_storage::{self, Shared};
@@ -28,11 +29,12 @@ pub async fn ask(
     manager: &Result<LockManager, String>,
     disk: &Disk,
     chain: &Chain,
+    devices: &Devices,
     writes: bool,
     allowed: &[Allowance],
 ) -> Result<OtherHosts, String> {
     let (leases, answer) = lock(manager, disk, chain).await?;
-    let shared = shared_storage::of(chain).await;
+    let shared = shared_storage::of(chain, devices).await;
     let writes = writes && !disk.read_only;
     let notes = judge(&chain.top.path, &shared, &answer, writes, allowed)?;
     Ok(OtherHosts { leases, notes })

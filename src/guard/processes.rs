@@ -61,28 +61,30 @@ impl Processes {
         Self { root: root.into() }
     }
 
-    /// The first process, by number, that may write to one of these; none of ours.
-    pub fn writer(&self, wanted: &HashSet<Identity>) -> Option<Writer> {
+    /// The processes that may write to one of these, in the order of their numbers; none of ours.
+    pub fn writers(&self, wanted: &HashSet<Identity>) -> Vec<Writer> {
         let inodes = Inodes::of(wanted);
         let ours = Ours::new(self);
-        self.numbers().into_iter().find_map(|process| {
-            let (how, what) = self
-                .opened(process, wanted, &inodes)
+        let mut writers = Vec::new();
+        for process in self.numbers() {
+            let opened = self.opened(process, wanted, &inodes).into_iter();
+            let mapped = self.mapped(process, wanted, &inodes).into_iter();
+            let found: Vec<_> = opened
                 .map(|what| (How::Open, what))
-                .or_else(|| {
-                    let what = self.mapped(process, wanted, &inodes)?;
-                    Some((How::Mapped, what))
-                })?;
-            if ours.is_one(process) {
-                return None;
+                .chain(mapped.map(|what| (How::Mapped, what)))
+                .collect();
+            if found.is_empty() || ours.is_one(process) {
+                continue;
             }
-            Some(Writer {
+            let program = self.program(process);
+            writers.extend(found.into_iter().map(|(how, what)| Writer {
                 process,
-                program: self.program(process),
+                program: program.clone(),
                 how,
                 what,
-            })
-        })
+            }));
+        }
+        writers
     }
 
     /// All processes, in the order of their numbers.
@@ -140,14 +142,9 @@ impl Processes {
         parent_in(&fs::read_to_string(self.of(process, "stat")).ok()?)
     }
 
-    fn opened(
-        &self,
-        process: u32,
-        wanted: &HashSet<Identity>,
-        inodes: &Inodes,
-    ) -> Option<Identity> {
-        let entries = fs::read_dir(self.of(process, "fd")).ok()?;
-        entries.flatten().find_map(|entry| {
+    fn opened(&self, process: u32, wanted: &HashSet<Identity>, inodes: &Inodes) -> Vec<Identity> {
+        let entries = fs::read_dir(self.of(process, "fd")).into_iter().flatten();
+        let found = entries.flatten().filter_map(|entry| {
             let opened = entry.path();
             // Sockets, pipes and the like have no path: most of what is open.
             let path = fs::read_link(&opened).ok()?;
@@ -162,19 +159,15 @@ impl Processes {
             }
             let found = identity_at(&opened).ok()?;
             wanted.contains(&found).then_some(found)
-        })
+        });
+        found.collect()
     }
 
-    fn mapped(
-        &self,
-        process: u32,
-        wanted: &HashSet<Identity>,
-        inodes: &Inodes,
-    ) -> Option<Identity> {
-        let text = fs::read(self.of(process, "maps")).ok()?;
+    fn mapped(&self, process: u32, wanted: &HashSet<Identity>, inodes: &Inodes) -> Vec<Identity> {
+        let text = fs::read(self.of(process, "maps")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let mut mappings = text.lines().filter_map(Mapping::told);
-        mappings.find_map(|mapping| {
+        let mappings = text.lines().filter_map(Mapping::told);
+        let found = mappings.filter_map(|mapping| {
             if !inodes.may_be(Some(mapping.inode)) {
                 return None;
             }
@@ -186,7 +179,8 @@ impl Processes {
                 Err(_) => return None,
             };
             wanted.contains(&found).then_some(found)
-        })
+        });
+        found.collect()
     }
 }
 
@@ -445,7 +439,7 @@ mod tests {
         let path = file.path().display().to_string();
         let other = tempfile::NamedTempFile::new().unwrap();
         let processes = Processes::of_this_host();
-        let asked = || processes.writer(&wanted(file.path()));
+        let asked = || processes.writers(&wanted(file.path())).into_iter().next();
         // We have it open for writing ourselves.
         assert_eq!(asked(), None);
         let mut child: Child = Command::new("sleep")
@@ -466,10 +460,13 @@ mod tests {
         // Also where its name is gone.
         let kept = wanted(file.path());
         fs::remove_file(file.path()).unwrap();
-        assert_eq!(processes.writer(&kept).unwrap().process, writer.number);
+        assert_eq!(
+            processes.writers(&kept).first().unwrap().process,
+            writer.number
+        );
         drop(writer);
         let begun = Instant::now();
-        while processes.writer(&kept).is_some() {
+        while !processes.writers(&kept).is_empty() {
             assert!(begun.elapsed().as_secs() < 30);
         }
     }
@@ -491,7 +488,7 @@ mod tests {
         let with_devices = HashSet::from([Identity::BlockDevice { number: 1 }]);
         for (what, wanted) in [("a file", &kept), ("a device", &with_devices)] {
             let begun = Instant::now();
-            assert_eq!(processes.writer(wanted), None);
+            assert_eq!(processes.writers(wanted), []);
             let count = processes.numbers().len();
             eprintln!("{what}, {count} processes: {:?}", begun.elapsed());
         }

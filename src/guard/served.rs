@@ -4,9 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::guard::family::Family;
-use crate::guard::kernel_users::{Use, entries};
-use crate::reach::identity;
+use crate::guard::kernel_users::entries;
+use crate::reach::identity::{self, Identity};
 
 /// A file or device that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,23 +15,15 @@ struct Served {
     server: String,
 }
 
-/// What of a family is served.
-pub(super) fn by_the_kernel(family: &Family, sysfs: &Path) -> Vec<Use> {
+/// What is served, and by whom.
+pub(super) fn by_the_kernel(sysfs: &Path) -> Vec<(Identity, String)> {
     let configured = sysfs.join("kernel/config");
     let mut served = by_lio(&configured.join("target/core"));
     served.extend(by_nvmet(&configured.join("nvmet/subsystems")));
     served.extend(by_usb(&configured.join("usb_gadget")));
     let found = served.into_iter().filter_map(|one| {
         let (identity, _) = identity::identify(&one.path).ok()?;
-        let member = family.member(&identity)?;
-        Some(Use {
-            words: format!(
-                "{} is served by {}; stop that first",
-                member.words(),
-                one.server
-            ),
-            writes: true,
-        })
+        Some((identity, one.server))
     });
     found.collect()
 }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::allow::Allowance;
+use crate::guard::devices::Devices;
 use crate::guard::family::{Family, Place};
 use crate::guard::sysfs::DeviceKind;
 use crate::reach::chain::Chain;
@@ -144,12 +145,12 @@ impl std::fmt::Display for Shared {
 }
 
 /// What of a disk lies on storage that other hosts may share.
-pub async fn of(chain: &Chain) -> Vec<Shared> {
+pub async fn of(chain: &Chain, devices: &Devices) -> Vec<Shared> {
     let mut all = Vec::new();
     let links = std::iter::once((&chain.top, true));
     for (link, is_written) in links.chain(chain.under.iter().map(|link| (link, false))) {
         for (image, identity) in link.files() {
-            let family = Family::of(identity);
+            let family = Family::of(identity, devices);
             let mut storages = filesystems(image, &family);
             if let Some(group) = group_of(&family) {
                 storages.extend(volume_group(group).await);

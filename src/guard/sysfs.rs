@@ -65,9 +65,14 @@ impl Sysfs {
         of_folder(&self.root.join(format!("dev/block/{major}:{minor}")))
     }
 
-    /// All devices but partitions.
-    pub fn whole_devices(&self) -> Vec<Device> {
-        devices_in(&self.root.join("block"))
+    /// The loop devices that have something behind them.
+    pub fn loops(&self) -> Vec<Device> {
+        let mut devices: Vec<_> = folders_in(&self.root.join("block"))
+            .filter(|folder| folder.join("loop/backing_file").exists())
+            .filter_map(|folder| of_folder(&folder))
+            .collect();
+        devices.sort_by(|a, b| a.node.cmp(&b.node));
+        devices
     }
 }
 
@@ -104,10 +109,14 @@ impl Device {
     }
 }
 
-fn devices_in(folder: &Path) -> Vec<Device> {
+fn folders_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut devices: Vec<_> = entries
-        .filter_map(|entry| of_folder(&entry.path()))
+    entries.map(|entry| entry.path())
+}
+
+fn devices_in(folder: &Path) -> Vec<Device> {
+    let mut devices: Vec<_> = folders_in(folder)
+        .filter_map(|folder| of_folder(&folder))
         .collect();
     devices.sort_by(|a, b| a.node.cmp(&b.node));
     devices
@@ -236,21 +245,29 @@ mod tests {
         assert_eq!(*holder, sysfs.device(mapped).unwrap());
         assert!(holder.is_of_lvm());
         assert_eq!(holder.slaves(), std::slice::from_ref(partition));
-        let whole: Vec<_> = sysfs
-            .whole_devices()
-            .into_iter()
-            .map(|device| (device.node, device.is_read_only))
-            .collect();
-        let named = |node: &str, read_only| (node.to_owned(), read_only);
-        assert_eq!(
-            whole,
-            [
-                named("/dev/cciss/c0d0", false),
-                named("/dev/dm-0", false),
-                named("/dev/md0", true),
-                named("/dev/sda", false)
-            ]
-        );
+        let device = |major, minor| {
+            let number = rustix::fs::makedev(major, minor);
+            let device = sysfs.device(number).unwrap();
+            (device.node, device.is_read_only)
+        };
+        assert_eq!(device(104, 0), ("/dev/cciss/c0d0".to_owned(), false));
+        assert_eq!(device(9, 0), ("/dev/md0".to_owned(), true));
         assert_eq!(sysfs.device(rustix::fs::makedev(1, 1)), None);
+    }
+
+    #[test]
+    fn loops_that_are_in_use() {
+        let fake = FakeSysfs::new();
+        fake.add("loop0", (7, 0), &["loop/autoclear=0"]);
+        fake.add("loop1", (7, 1), &["loop/backing_file=/images/a b.img"]);
+        fake.add("sda", (8, 0), &[]);
+        let [used] = &fake.sysfs().loops()[..] else {
+            panic!("{:?}", fake.sysfs().loops());
+        };
+        assert_eq!(
+            (used.node.as_str(), &used.kind),
+            ("/dev/loop1", &DeviceKind::Loop)
+        );
+        assert_eq!(used.backing_path(), Some("/images/a b.img".into()));
     }
 }

@@ -33,7 +33,8 @@ struct Task<'a> {
     only_checked: Option<String>,
 }
 
-/// Checks what is wanted and has no answer yet; what the engine cannot show is left, and named.
+/// Checks what is wanted and has no answer yet; what the engine cannot show is left, and named. Before
+/// each filesystem it is asked again whether the domain may be touched, and once where there is none.
 ///
 /// # Errors
 /// The verdict if the domain may no longer be touched.
@@ -47,6 +48,7 @@ pub async fn check_all<'l>(
     report: &mut DomainReport,
 ) -> Result<Vec<&'l Layer>, Verdict> {
     let mut left = Vec::new();
+    let mut is_asked = false;
     for layer in run.options.selection.wanted(&looked.layers) {
         if report.results.contains_key(&layer.path) {
             continue;
@@ -84,6 +86,7 @@ pub async fn check_all<'l>(
                     Some(verdict) => LayerResult::without_checker(verdict),
                     None => {
                         ask_again(run, reached, origin).await?;
+                        is_asked = true;
                         let only_checked = companions
                             .all()
                             .chain([layer])
@@ -103,6 +106,9 @@ pub async fn check_all<'l>(
             },
         };
         report.results.insert(layer.path.clone(), result);
+    }
+    if !is_asked && !run.interrupt.is_raised() {
+        ask_again(run, reached, origin).await?;
     }
     Ok(left)
 }

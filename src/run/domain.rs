@@ -239,10 +239,13 @@ impl Visit<'_, '_> {
             _ => looked.tell(self.report),
         }
         self.complain_of_unknown_names(&looked)?;
-        ask_again(self.run, &self.reached, self.origin).await?;
         match self.run.options.action {
-            Action::List => Ok(None),
+            Action::List => {
+                ask_again(self.run, &self.reached, self.origin).await?;
+                Ok(None)
+            }
             Action::DryRun(mode) => {
+                ask_again(self.run, &self.reached, self.origin).await?;
                 let disks = self.reached.iter().zip(&self.report.disks);
                 let disks: Vec<_> = disks.map(planned).collect();
                 let wanted = self.run.options.selection.wanted(&looked.layers);

@@ -10,6 +10,7 @@ use crate::domain::model::{Disk, Domain};
 use crate::engine::user::nodes::Access;
 use crate::guard;
 use crate::guard::claim::{Claim, ClaimError, Claimed};
+use crate::guard::devices::Devices;
 use crate::guard::host::{HostClaim, Moment};
 use crate::guard::lock_manager::LockManager;
 use crate::guard::other_hosts::OtherHosts;
@@ -94,8 +95,9 @@ async fn leave_out_what_others_use(
         others.extend(bases.disks);
         notes.extend(bases.unknown);
     }
+    let devices = Devices::now();
     for disk in reached {
-        if let Some(reason) = disk.refusal(&others) {
+        if let Some(reason) = disk.refusal(&others, &devices) {
             disk.chain = Err(Verdict::Refused(reason));
         }
     }
@@ -137,8 +139,9 @@ async fn ask_once(
 ) -> Result<(), Refused> {
     origin.ask()?;
     let in_use = in_use(run, origin).await.map_err(Refused::for_good)?;
+    let devices = Devices::now();
     for disk in reached {
-        let Some((path, wants)) = disk.wants() else {
+        let Some((path, wants)) = disk.wants(&devices) else {
             continue;
         };
         for other in &in_use {
@@ -151,7 +154,9 @@ async fn ask_once(
         }
     }
     let chains = reached.iter().filter_map(|disk| disk.chain.as_ref().ok());
-    match guard::host::refusal(chains, Moment::Meanwhile) {
+    let chains: Vec<&Chain> = chains.collect();
+    let refusals = guard::host::refusals(&chains, &devices, Moment::Meanwhile);
+    match refusals.into_iter().flatten().next() {
         Some(reason) => Err(Refused::for_good(Verdict::Refused(reason))),
         None => Ok(()),
     }
@@ -169,7 +174,8 @@ pub fn watched(
     origin: &Origin<'_>,
     alarm: Alarm,
 ) -> Watched {
-    let disks = reached.iter().filter_map(Reached::wants);
+    let devices = Devices::now();
+    let disks = reached.iter().filter_map(|disk| disk.wants(&devices));
     Watched {
         domain: origin.uuid().map(|uuid| (domain.name.clone(), uuid)),
         disks: disks
@@ -187,9 +193,17 @@ async fn leave_out_what_the_host_uses(options: &Options, reached: &mut [Reached<
             cause::sentence(&error)
         )
     });
+    let devices = Devices::now();
+    let chains = reached.iter().filter_map(|disk| disk.chain.as_ref().ok());
+    let chains: Vec<&Chain> = chains.collect();
+    let mut refusals = guard::host::refusals(&chains, &devices, Moment::BeforeOpening).into_iter();
     for disk in reached {
         let Ok(chain) = &disk.chain else { continue };
-        match held(options, &manager, disk.disk, chain).await {
+        let held = match refusals.next().flatten() {
+            Some(reason) => Err(reason),
+            None => held(options, &manager, disk.disk, chain, &devices).await,
+        };
+        match held {
             Ok((claim, other_hosts)) => {
                 disk.claim = claim;
                 disk.other_hosts = other_hosts;
@@ -199,18 +213,17 @@ async fn leave_out_what_the_host_uses(options: &Options, reached: &mut [Reached<
     }
 }
 
-/// What holds a disk that nobody uses, on this host or on others; else who uses it.
+/// What holds a disk that nobody on this host uses; else who on another one does.
 async fn held(
     options: &Options,
     manager: &Result<LockManager, String>,
     disk: &Disk,
     chain: &Chain,
+    devices: &Devices,
 ) -> Result<(HostClaim, OtherHosts), String> {
-    if let Some(reason) = guard::host::refusal([chain], Moment::BeforeOpening) {
-        return Err(reason);
-    }
     let claim = guard::host::claim(chain)?;
     let writes = options.action.writes();
-    let asked = guard::other_hosts::ask(manager, disk, chain, writes, &options.allowed);
+    let allowed = &options.allowed;
+    let asked = guard::other_hosts::ask(manager, disk, chain, devices, writes, allowed);
     Ok((claim, asked.await?))
 }

@@ -6,6 +6,7 @@ use crate::check::image::{ImageCheck, Usable};
 use crate::check::outcome::Verdict;
 use crate::domain::model::{Disk, Domain};
 use crate::guard::claim::Claim;
+use crate::guard::devices::Devices;
 use crate::guard::family::Family;
 use crate::guard::host::HostClaim;
 use crate::guard::other_hosts::OtherHosts;
@@ -49,10 +50,10 @@ impl Reached<'_> {
     }
 
     /// What is done with its images, which were found, and with all that shares bytes with them.
-    pub fn wants(&self) -> Option<(&Path, Wants)> {
+    pub fn wants(&self, devices: &Devices) -> Option<(&Path, Wants)> {
         let chain = self.chain.as_ref().ok()?;
         let with_families = |image: Identity| {
-            let family = Family::of(image);
+            let family = Family::of(image, devices);
             let members: Vec<_> = family.members().map(|member| member.identity).collect();
             members
         };
@@ -65,8 +66,8 @@ impl Reached<'_> {
     }
 
     /// Why the disk must not be touched, if one of these is made of the same.
-    pub fn refusal(&self, others: &[OtherDisk]) -> Option<String> {
-        let (path, wants) = self.wants()?;
+    pub fn refusal(&self, others: &[OtherDisk], devices: &Devices) -> Option<String> {
+        let (path, wants) = self.wants(devices)?;
         others.iter().find_map(|other| other.refusal(path, &wants))
     }
 }
