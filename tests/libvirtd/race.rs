@@ -20,12 +20,7 @@ const FEW: u64 = 8;
 
 /// The second begins at most this much later than the first, in milliseconds: as long as that one
 /// may take to get at the disk.
-const fn latest(first: Who) -> u64 {
-    match first {
-        Who::Guest => 500,
-        Who::Check => 500,
-    }
-}
+const LATEST: u64 = 500;
 
 /// The byte of QEMU's lock "I may write" (block/file-posix.c).
 const MAY_WRITE: u64 = 101;
@@ -289,7 +284,7 @@ fn race(kind: &str, disk_xml: &str, site: &Site, path: &Path, is_device: bool) {
                     disk.path.display()
                 ));
                 let begins = [Who::Guest, Who::Check][random.below(2) as usize];
-                let later = Duration::from_millis(random.below(latest(begins)));
+                let later = Duration::from_millis(random.below(LATEST));
                 let (virsh, check) = round(site, begins, later);
                 *outcomes.entry(outcome(&virsh, &check)).or_default() += 1;
                 let is = |file: &str| {
