@@ -1,7 +1,6 @@
 //! What shares bytes with an image: what lies on it, and what it lies on, as far as that goes.
 
 use crate::guard::devices::Devices;
-use crate::guard::loops::Looped;
 use crate::guard::sysfs::{Device, DeviceKind, Sysfs};
 use crate::reach::identity::Identity;
 
@@ -81,22 +80,15 @@ impl Member {
 impl Family {
     /// The family of an image among the devices of this host.
     pub fn of(image: Identity, devices: &Devices) -> Self {
-        Self::within(image, &devices.sysfs, &devices.loops, &|_| false)
+        Self::within(image, devices, &|_| false)
     }
 
-    /// The family of an image among the devices of `sysfs`, of which `loops` are in use; without
-    /// the devices on it that are `ours`, and what lies on those.
-    pub fn within(
-        image: Identity,
-        sysfs: &Sysfs,
-        loops: &[Looped],
-        ours: &dyn Fn(&Device) -> bool,
-    ) -> Self {
+    /// The same, without the devices on it that are `ours`, and what lies on those.
+    pub fn within(image: Identity, devices: &Devices, ours: &dyn Fn(&Device) -> bool) -> Self {
         let mut walk = Walk {
-            sysfs,
-            loops,
+            devices,
             ours,
-            members: vec![member(image, Place::Itself, sysfs)],
+            members: vec![member(image, Place::Itself, &devices.sysfs)],
         };
         walk.down(image);
         walk.up(image, Place::Above);
@@ -138,8 +130,7 @@ fn member(identity: Identity, place: Place, sysfs: &Sysfs) -> Member {
 
 /// A family that is being found.
 struct Walk<'w> {
-    sysfs: &'w Sysfs,
-    loops: &'w [Looped],
+    devices: &'w Devices,
     ours: &'w dyn Fn(&Device) -> bool,
     members: Vec<Member>,
 }
@@ -149,6 +140,7 @@ impl Walk<'_> {
     /// partitions of its disk are no relatives.
     fn up(&mut self, from: Identity, place: Place) {
         let mut upon: Vec<Device> = self
+            .devices
             .loops
             .iter()
             .filter(|looped| looped.behind == from)
@@ -184,11 +176,12 @@ impl Walk<'_> {
             }
         }
         let looped = self
+            .devices
             .loops
             .iter()
             .find(|looped| identity_of(&looped.device) == from);
         if let Some(looped) = looped.cloned() {
-            let mut file = member(looped.behind, Place::Below, self.sysfs);
+            let mut file = member(looped.behind, Place::Below, &self.devices.sysfs);
             file.path = Some(looped.path.display().to_string());
             if self.add_member(file) {
                 self.down(looped.behind);
@@ -203,7 +196,7 @@ impl Walk<'_> {
             .filter(|member| member.place == Place::Below)
             .map(|member| member.identity)
             .collect();
-        for looped in self.loops {
+        for looped in &self.devices.loops {
             let identity = identity_of(&looped.device);
             if below.contains(&looped.behind)
                 && !(self.ours)(&looped.device)
@@ -216,7 +209,7 @@ impl Walk<'_> {
 
     fn device(&self, identity: Identity) -> Option<Device> {
         match identity {
-            Identity::BlockDevice { number } => self.sysfs.device(number),
+            Identity::BlockDevice { number } => self.devices.sysfs.device(number),
             Identity::File { .. } => None,
         }
     }
@@ -250,6 +243,7 @@ const fn identity_of(device: &Device) -> Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::loops::Looped;
     use crate::guard::sysfs::fake::FakeSysfs;
 
     const fn device(number: u64) -> Identity {
@@ -274,7 +268,7 @@ mod tests {
     }
 
     fn family(image: Identity, fake: &FakeSysfs, loops: &[Looped]) -> Family {
-        Family::within(image, &fake.sysfs(), loops, &|_| false)
+        Family::of(image, &fake.devices(loops.to_vec()))
     }
 
     #[test]
@@ -364,7 +358,7 @@ mod tests {
             ]
         );
         let ours = |device: &Device| device.node == "/dev/loop1";
-        let rest = Family::within(FILE, &fake.sysfs(), &loops, &ours);
+        let rest = Family::within(FILE, &fake.devices(loops.to_vec()), &ours);
         assert_eq!(names(&rest), ["it", "the loop device /dev/loop0 over it"]);
     }
 

@@ -58,7 +58,7 @@ fn images_of<'c>(
     let images = links.flat_map(|(link, for_writers_only)| {
         link.files().map(move |(path, identity)| Asked {
             path,
-            family: Family::within(identity, &devices.sysfs, &devices.loops, ours),
+            family: Family::within(identity, devices, ours),
             for_writers_only,
         })
     });

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::guard::family::{Family, Member, Place};
 use crate::guard::processes::Processes;
 use crate::guard::served;
-use crate::guard::sysfs::DeviceKind;
+use crate::guard::sysfs::{DeviceKind, entries};
 use crate::reach::identity::{self, Identity};
 use crate::reach::lines::unescaped;
 use crate::reach::mounts::{self, MountPoint};
@@ -217,14 +217,6 @@ fn device_upon(member: &Member) -> Option<Use> {
     })
 }
 
-/// What lies in a folder, in the order of the names; nothing where there is none.
-pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +230,7 @@ mod tests {
 
     fn family(fake: &FakeSysfs, number: u64) -> Family {
         let image = Identity::BlockDevice { number };
-        Family::within(image, &fake.sysfs(), &[], &|_| false)
+        Family::of(image, &fake.devices(Vec::new()))
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::guard::kernel_users::entries;
+use crate::guard::sysfs::entries;
 use crate::reach::identity::{self, Identity};
 
 /// A file or device that is served.

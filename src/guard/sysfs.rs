@@ -67,12 +67,9 @@ impl Sysfs {
 
     /// The loop devices that have something behind them.
     pub fn loops(&self) -> Vec<Device> {
-        let mut devices: Vec<_> = folders_in(&self.root.join("block"))
-            .filter(|folder| folder.join("loop/backing_file").exists())
-            .filter_map(|folder| of_folder(&folder))
-            .collect();
-        devices.sort_by(|a, b| a.node.cmp(&b.node));
-        devices
+        let mut folders = entries(&self.root.join("block"));
+        folders.retain(|folder| folder.join("loop/backing_file").exists());
+        devices_of(&folders)
     }
 }
 
@@ -109,17 +106,23 @@ impl Device {
     }
 }
 
-fn folders_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path())
+fn devices_in(folder: &Path) -> Vec<Device> {
+    devices_of(&entries(folder))
 }
 
-fn devices_in(folder: &Path) -> Vec<Device> {
-    let mut devices: Vec<_> = folders_in(folder)
-        .filter_map(|folder| of_folder(&folder))
-        .collect();
+fn devices_of(folders: &[PathBuf]) -> Vec<Device> {
+    let devices = folders.iter().filter_map(|folder| of_folder(folder));
+    let mut devices: Vec<_> = devices.collect();
     devices.sort_by(|a, b| a.node.cmp(&b.node));
     devices
+}
+
+/// What lies in a folder, in the order of the names; nothing where there is none.
+pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
 }
 
 fn of_folder(folder: &Path) -> Option<Device> {
@@ -158,6 +161,8 @@ pub(in crate::guard) mod fake {
     //! A folder that looks like sysfs.
 
     use super::*;
+    use crate::guard::devices::Devices;
+    use crate::guard::loops::Looped;
     use std::os::unix::fs::symlink;
 
     /// Taken back when it is dropped.
@@ -177,6 +182,12 @@ pub(in crate::guard) mod fake {
 
         pub fn sysfs(&self) -> Sysfs {
             Sysfs::at(self.root.path())
+        }
+
+        /// All its devices, of which `loops` are in use.
+        pub fn devices(&self, loops: Vec<Looped>) -> Devices {
+            let sysfs = self.sysfs();
+            Devices { sysfs, loops }
         }
 
         /// A device `disk` or `disk/partition`; `files` are `NAME=TEXT` in its folder.
@@ -251,7 +262,9 @@ mod tests {
             (device.node, device.is_read_only)
         };
         assert_eq!(device(104, 0), ("/dev/cciss/c0d0".to_owned(), false));
+        assert_eq!(device(253, 0), ("/dev/dm-0".to_owned(), false));
         assert_eq!(device(9, 0), ("/dev/md0".to_owned(), true));
+        assert_eq!(device(8, 0), ("/dev/sda".to_owned(), false));
         assert_eq!(sysfs.device(rustix::fs::makedev(1, 1)), None);
     }
 
