@@ -304,13 +304,16 @@ async fn a_program_is_asked_before_the_terminal() {
     assert_eq!(given, [question]);
 }
 
-/// What is written to the log while this lives.
-#[derive(Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+thread_local! {
+    static LOGGED: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// The log of this thread.
+struct Log;
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -319,18 +322,24 @@ impl std::io::Write for Log {
     }
 }
 
-#[tokio::test]
-async fn the_log_names_the_sources_and_never_a_key() {
-    let files = Files::new();
-    let log = Log::default();
-    let writer = log.clone();
+/// Logs for the whole process, each thread for itself. A subscriber of one thread only misses
+/// the events that a thread without one comes upon first:
+/// <https://github.com/tokio-rs/tracing/issues/3611>.
+fn log_by_thread() {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
+        .with_writer(|| Log)
         .with_ansi(false)
         .without_time()
         .finish();
-    let _until_the_end = tracing::subscriber::set_default(subscriber);
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    tracing::callsite::rebuild_interest_cache();
+}
+
+#[tokio::test]
+async fn the_log_names_the_sources_and_never_a_key() {
+    let files = Files::new();
+    log_by_thread();
     let pty = Pty::new();
     let (mut keys, mut container, order) = everything(&files, &pty);
     keys.config.askpass.clear();
@@ -346,7 +355,7 @@ async fn the_log_names_the_sources_and_never_a_key() {
     let (outcome, _) = trial(&mut keys, &container, "typed").await;
     outcome.unwrap();
     typed.join().unwrap();
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(LOGGED.take()).unwrap();
     let text = text.replace(&files.0.path().display().to_string(), "DIR");
     let named = "key for /dev/mapper/cr_hd0 (on /dev/lvg2/lvhd0): ";
     for said in [
