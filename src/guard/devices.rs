@@ -16,7 +16,7 @@ pub struct Devices {
 impl Devices {
     /// Those of now.
     pub fn now() -> Self {
-        let sysfs = Sysfs::at("/sys");
+        let sysfs = Sysfs::of_this_host();
         let loops = loops::of_this_host(&sysfs);
         Self { sysfs, loops }
     }

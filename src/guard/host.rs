@@ -9,8 +9,8 @@ use rustix::fs::OFlags;
 
 use crate::guard::devices::Devices;
 use crate::guard::family::Family;
-use crate::guard::kernel_users::{KernelUsers, Places};
-use crate::guard::processes::Writer;
+use crate::guard::kernel_users::KernelUsers;
+use crate::guard::processes::{Processes, Writer};
 use crate::guard::sysfs::{Device, DeviceKind};
 use crate::names::{ArrayName, MappingName};
 use crate::reach::chain::Chain;
@@ -30,18 +30,22 @@ pub enum Moment {
 ///
 /// The image that the guest writes must not be used by anybody; nobody may write what lies under
 /// it.
-pub fn refusals(chains: &[&Chain], devices: &Devices, moment: Moment) -> Vec<Option<String>> {
-    let places = Places::of_this_host();
+pub fn refusals<'c>(
+    chains: impl IntoIterator<Item = &'c Chain>,
+    devices: &Devices,
+    moment: Moment,
+) -> Vec<Option<String>> {
+    let processes = Processes::of_this_host();
     let held = held_by_us();
     let ours = |device: &Device| is_ours(device, moment, &held);
     let disks: Vec<Vec<Asked<'_>>> = chains
-        .iter()
+        .into_iter()
         .map(|chain| images_of(chain, devices, &ours))
         .collect();
-    let kernel = KernelUsers::now(&places);
+    let kernel = KernelUsers::now(&processes, &devices.sysfs);
     let members = disks.iter().flatten().flat_map(|one| one.family.members());
     let wanted: HashSet<Identity> = members.map(|member| member.identity).collect();
-    let writers = places.processes.writers(&wanted);
+    let writers = processes.writers(&wanted);
     let refusals = disks
         .iter()
         .map(|images| used_by_kernel(images, &kernel).or_else(|| written_by(images, &writers)));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::guard::family::{Family, Member, Place};
 use crate::guard::processes::Processes;
 use crate::guard::served;
-use crate::guard::sysfs::{DeviceKind, entries};
+use crate::guard::sysfs::{DeviceKind, Sysfs, entries};
 use crate::reach::identity::{self, Identity};
 use crate::reach::lines::unescaped;
 use crate::reach::mounts::{self, MountPoint};
@@ -52,13 +52,13 @@ struct Mounted {
 }
 
 impl KernelUsers {
-    /// What it does now.
-    pub fn now(places: &Places) -> Self {
+    /// What it does now, as /proc and sysfs tell.
+    pub fn now(processes: &Processes, sysfs: &Sysfs) -> Self {
         Self {
-            mounts: mounts_of_all(&places.processes),
-            swaps: swaps(&places.processes),
-            btrfs: btrfs(&places.sysfs),
-            served: served::by_the_kernel(&places.sysfs),
+            mounts: mounts_of_all(processes),
+            swaps: swaps(processes),
+            btrfs: btrfs(sysfs.root()),
+            served: served::by_the_kernel(sysfs.root()),
         }
     }
 
@@ -98,25 +98,6 @@ impl KernelUsers {
         });
         let uses = mounted.chain(swapped).chain(btrfs).chain(served);
         uses.chain(held(family)).collect()
-    }
-}
-
-/// Where the kernel tells.
-#[derive(Clone, Debug)]
-pub struct Places {
-    /// /proc.
-    pub processes: Processes,
-    /// /sys.
-    pub sysfs: PathBuf,
-}
-
-impl Places {
-    /// Those of this host.
-    pub fn of_this_host() -> Self {
-        Self {
-            processes: Processes::of_this_host(),
-            sysfs: PathBuf::from("/sys"),
-        }
     }
 }
 

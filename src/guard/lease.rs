@@ -157,7 +157,7 @@ fn uuid_of_volume(identity: Identity) -> Option<String> {
     let Identity::BlockDevice { number } = identity else {
         return None;
     };
-    match Sysfs::at("/sys").device(number)?.kind {
+    match Sysfs::of_this_host().device(number)?.kind {
         DeviceKind::Mapped { uuid, .. } => volume_uuid(&uuid),
         _ => None,
     }

@@ -54,9 +54,19 @@ pub struct Sysfs {
 }
 
 impl Sysfs {
+    /// That of this host.
+    pub fn of_this_host() -> Self {
+        Self::at("/sys")
+    }
+
     /// The one below a folder.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The device with this number.
@@ -67,9 +77,9 @@ impl Sysfs {
 
     /// The loop devices that have something behind them.
     pub fn loops(&self) -> Vec<Device> {
-        let mut folders = entries(&self.root.join("block"));
-        folders.retain(|folder| folder.join("loop/backing_file").exists());
-        devices_of(&folders)
+        let folders = entries(&self.root.join("block")).into_iter();
+        let used = folders.filter(|folder| folder.join("loop/backing_file").exists());
+        used.filter_map(|folder| of_folder(&folder)).collect()
     }
 }
 
@@ -107,14 +117,8 @@ impl Device {
 }
 
 fn devices_in(folder: &Path) -> Vec<Device> {
-    devices_of(&entries(folder))
-}
-
-fn devices_of(folders: &[PathBuf]) -> Vec<Device> {
-    let devices = folders.iter().filter_map(|folder| of_folder(folder));
-    let mut devices: Vec<_> = devices.collect();
-    devices.sort_by(|a, b| a.node.cmp(&b.node));
-    devices
+    let folders = entries(folder).into_iter();
+    folders.filter_map(|folder| of_folder(&folder)).collect()
 }
 
 /// What lies in a folder, in the order of the names; nothing where there is none.

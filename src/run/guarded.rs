@@ -154,8 +154,7 @@ async fn ask_once(
         }
     }
     let chains = reached.iter().filter_map(|disk| disk.chain.as_ref().ok());
-    let chains: Vec<&Chain> = chains.collect();
-    let refusals = guard::host::refusals(&chains, &devices, Moment::Meanwhile);
+    let refusals = guard::host::refusals(chains, &devices, Moment::Meanwhile);
     match refusals.into_iter().flatten().next() {
         Some(reason) => Err(Refused::for_good(Verdict::Refused(reason))),
         None => Ok(()),
@@ -195,8 +194,7 @@ async fn leave_out_what_the_host_uses(options: &Options, reached: &mut [Reached<
     });
     let devices = Devices::now();
     let chains = reached.iter().filter_map(|disk| disk.chain.as_ref().ok());
-    let chains: Vec<&Chain> = chains.collect();
-    let mut refusals = guard::host::refusals(&chains, &devices, Moment::BeforeOpening).into_iter();
+    let mut refusals = guard::host::refusals(chains, &devices, Moment::BeforeOpening).into_iter();
     for disk in reached {
         let Ok(chain) = &disk.chain else { continue };
         let held = match refusals.next().flatten() {

@@ -326,13 +326,12 @@ impl std::io::Write for Log {
 /// the events that a thread without one comes upon first:
 /// <https://github.com/tokio-rs/tracing/issues/3611>.
 fn log_by_thread() {
-    let subscriber = tracing_subscriber::fmt()
+    tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
         .with_writer(|| Log)
         .with_ansi(false)
         .without_time()
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+        .init();
     tracing::callsite::rebuild_interest_cache();
 }
 
